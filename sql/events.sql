@@ -1,0 +1,371 @@
+-- The event log: how events come in and how they are read.
+--
+-- Every mutation appends its event in its own transaction, so the log is history and outbox at once. Whoever follows
+-- the log remembers a position. Positions are given out before they commit, so a plain "position > last" would step
+-- over one that commits late. Therefore a transaction takes, before its first append, a shared advisory lock numbered
+-- with the highest position given out so far; the floor is the lowest number so held, and below it nothing can appear
+-- any more. A reader takes the floor first and the rows in a second statement, which is why it must be VOLATILE
+-- plpgsql: a stable function has one snapshot, older than the floor it computes.
+-- The lock's key is 4242 in the upper 16 bits, the position below; 4243 is the wake-up's.
+
+create or replace function logic.log_enter() returns void
+language plpgsql
+as $$
+begin
+  if current_setting('imi.append', true) is distinct from pg_current_xact_id()::text then
+    perform pg_advisory_xact_lock_shared(
+      (4242::bigint << 48) | coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0));
+    perform set_config('imi.append', pg_current_xact_id()::text, true);
+  end if;
+end
+$$;
+comment on function logic.log_enter() is 'Holds the floor down until this transaction ends; to be called before it appends';
+
+create or replace function logic.log_floor() returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_last bigint := coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0);
+begin
+  return least(v_last, coalesce((
+    select min(((locks.classid::bigint << 32) | locks.objid::bigint) & ((1::bigint << 48) - 1))
+    from pg_locks as locks
+    where locks.locktype = 'advisory'
+      and locks.objsubid = 1
+      and locks.classid::bigint >> 16 = 4242
+      and locks.database = (select oid from pg_database where datname = current_database())
+  ), v_last));
+end
+$$;
+comment on function logic.log_floor() is 'The position up to which the log is complete: nothing can appear at or below it any more';
+
+-- A NOTIFY in every transaction would serialise all commits, so there is at most one in 50 ms, from whoever gets the
+-- window first. It is speed only: a window whose sender lingers stays silent, and followers poll as well.
+create or replace function logic.log_wake() returns void
+language plpgsql
+as $$
+declare
+  v_window bigint := floor(extract(epoch from clock_timestamp()) * 20);
+begin
+  if coalesce(pg_sequence_last_value('bloodbank.wake'), 0) < v_window and pg_try_advisory_xact_lock(4243::bigint << 48) then
+    if coalesce(pg_sequence_last_value('bloodbank.wake'), 0) < v_window then
+      perform setval('bloodbank.wake', v_window);
+      perform pg_notify('bloodbank', '');
+    end if;
+  end if;
+end
+$$;
+comment on function logic.log_wake() is 'Tells the listeners of channel bloodbank to look; at most once in 50 ms';
+
+create or replace function logic.event_append(p_event_type text, p_payload json, p_context json) returns uuid
+language plpgsql
+as $$
+declare
+  v_event_id uuid := uuidv7();
+  v_causes uuid[] := logic.correlation_ids(p_context);
+  v_now timestamptz := logic.now();
+begin
+  if octet_length(p_payload::text) > 1 << 20 then
+    perform logic.fail(413, 'TOO_LARGE', 'The entity would make an event of more than 1 MiB',
+      jsonb_build_object('bytes', octet_length(p_payload::text)), 'Keep less in its metadata');
+  end if;
+  perform logic.log_enter();
+  insert into bloodbank.events (
+    event_id, event_type, "timestamp", version, source, correlation_ids, payload, ingested_at, arrived)
+  values (
+    v_event_id, p_event_type, v_now, '1.0.0',
+    jsonb_build_object(
+      'host', coalesce(p_context ->> 'host', 'postgresql'),
+      'type', 'system',
+      'app', 'imi',
+      'meta', jsonb_build_object('actor', coalesce(p_context ->> 'actor', session_user))),
+    v_causes, p_payload, v_now, 'local');
+  insert into bloodbank.causes (cause, effect)
+  select distinct cause, v_event_id from unnest(v_causes) as cause;
+  perform logic.agent_seen(p_context ->> 'agent_id');
+  perform logic.log_wake();
+  return v_event_id;
+end
+$$;
+comment on function logic.event_append is 'Writes a mutation''s event into the log, in the mutation''s transaction';
+
+create or replace function logic.event_envelope(p_event bloodbank.events) returns json
+language sql
+stable
+as $$
+  select case when p_event.extra is null then known.envelope else (p_event.extra || known.envelope::jsonb)::json end
+  from (
+    select json_build_object(
+      'event_id', p_event.event_id,
+      'event_type', p_event.event_type,
+      'timestamp', p_event."timestamp",
+      'version', p_event.version,
+      'source', p_event.source,
+      'correlation_ids', p_event.correlation_ids,
+      'agent_context', p_event.agent_context,
+      'payload', p_event.payload) as envelope
+  ) as known
+$$;
+comment on function logic.event_envelope is 'An event as the bus and the API show it';
+
+-- Hops along the index from one type to the next: there are dozens of types, however long the log is.
+create or replace function logic.event_types(p_pattern text) returns setof text
+language sql
+stable
+as $$
+  with recursive types (event_type) as (
+    (select events.event_type from bloodbank.events order by events.event_type limit 1)
+    union all
+    select (
+      select events.event_type from bloodbank.events
+      where events.event_type > types.event_type
+      order by events.event_type limit 1)
+    from types
+    where types.event_type is not null
+  )
+  select types.event_type from types where logic.topic_matches(p_pattern, types.event_type)
+$$;
+comment on function logic.event_types is 'The event types in the log that a pattern matches';
+
+create or replace function logic.log_pruned() returns bigint
+language sql
+stable
+as $$
+  select coalesce((select cursors.position from bloodbank.cursors where cursors.name = 'pruned'), 0)
+$$;
+comment on function logic.log_pruned() is 'The highest position that retention has removed; a cursor below it has lost events';
+
+-- Volatile, because it reads below the floor: see the head of this file.
+create or replace function api.event_list(
+  p_event_type text default null,
+  p_workflow_id uuid default null,
+  p_correlation_id uuid default null,
+  p_start_time timestamptz default null,
+  p_end_time timestamptz default null,
+  p_order text default null,
+  p_limit integer default null,
+  p_offset integer default null,
+  p_after bigint default null,
+  p_count boolean default null,
+  out status integer,
+  out body json,
+  out headers json
+)
+language plpgsql
+volatile
+security definer
+set search_path = ''
+as $$
+declare
+  v_floor bigint := logic.log_floor();
+  v_pruned bigint := logic.log_pruned();
+  v_types text[];
+  v_where text := 'true';
+  v_order text := '"timestamp" desc, position desc';
+  v_total bigint;
+  v_cursor bigint;
+begin
+  if p_after is not null then
+    if p_order is not null or p_offset is not null then
+      perform logic.fail(400, 'VALIDATION_ERROR', 'A cursor reads in log order',
+        '{"errors": [{"path": "after", "message": "cannot stand beside order or offset"}]}', 'Drop order and offset, or after');
+    elsif p_after > coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) then
+      perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
+        jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
+    elsif p_after between 1 and v_pruned - 1 then
+      perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
+        jsonb_build_object('after', p_after, 'oldest', v_pruned), 'Go on from params.oldest; what lay between is gone');
+    end if;
+    v_where := 'e.position > $6 and e.position <= $7';
+    v_order := 'position';
+  elsif p_order = 'asc' then
+    v_order := '"timestamp", position';
+  end if;
+  if p_event_type ~ '[*#]' then
+    v_types := array(select logic.event_types(p_event_type));
+    v_where := v_where || ' and e.event_type = any ($1)';
+  elsif p_event_type is not null then
+    v_where := v_where || format(' and e.event_type = %L', p_event_type);
+  end if;
+  if p_workflow_id is not null then
+    v_where := v_where || ' and e.event_id in (
+      select named.event_id from bloodbank.events as named where named.payload ->> ''workflow_id'' = $2::text
+      union select causes.effect from bloodbank.causes where causes.cause = $2)';
+  end if;
+  if p_correlation_id is not null then
+    v_where := v_where || ' and e.event_id in (select causes.effect from bloodbank.causes where causes.cause = $3)';
+  end if;
+  if p_start_time is not null then
+    v_where := v_where || ' and e."timestamp" >= $4';
+  end if;
+  if p_end_time is not null then
+    v_where := v_where || ' and e."timestamp" <= $5';
+  end if;
+  execute format($query$
+    with page as (
+      select e as event, e.position, row_number() over (order by %1$s) as n
+      from bloodbank.events as e
+      where %2$s
+      order by %1$s
+      offset $8 limit $9
+    ), sized as (
+      select n, position, envelope, n = min(n) over () or sum(octet_length(envelope::text)) over (order by n) <= 32 << 20 as fits
+      from (select page.n, page.position, logic.event_envelope(page.event) as envelope from page) as rendered
+    )
+    select
+      coalesce(json_agg(envelope order by n) filter (where fits), '[]'),
+      case when count(*) = $9 or not bool_and(fits) then max(position) filter (where fits) end
+    from sized$query$, v_order, v_where)
+  using v_types, p_workflow_id, p_correlation_id, p_start_time, p_end_time, p_after, v_floor,
+    coalesce(p_offset, 0), coalesce(p_limit, 100)
+  into body, v_cursor;
+  status := 200;
+  headers := '{}';
+  if p_after is not null then
+    -- a page that is not full has seen everything up to the floor
+    headers := json_build_object('X-Next-Cursor', coalesce(v_cursor, greatest(p_after, v_floor))::text);
+  end if;
+  if p_count then
+    execute format('select count(*) from bloodbank.events as e where %s', v_where)
+    using v_types, p_workflow_id, p_correlation_id, p_start_time, p_end_time, p_after, v_floor
+    into v_total;
+    headers := headers::jsonb || jsonb_build_object('X-Total-Count', v_total::text);
+  end if;
+end
+$$;
+comment on function api.event_list is 'GET /api/v1/events: envelopes by type, workflow, cause and time, or from a cursor on';
+
+create or replace function api.event_get(p_event_id uuid, out status integer, out body json)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  select 200, logic.event_envelope(events) into status, body from bloodbank.events where events.event_id = p_event_id;
+  if not found then
+    status := 404;
+    body := logic.not_found('Event', 'event_id', p_event_id::text);
+  end if;
+end
+$$;
+comment on function api.event_get is 'GET /api/v1/events/{event_id}: one envelope';
+
+-- Of the keys only those are judged that the log itself reads; an unknown source or agent type is stored as it came.
+create or replace function logic.envelope_check(p_envelope jsonb, p_index integer, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_fault text := case
+    when jsonb_typeof(p_envelope) is distinct from 'object' then 'is not an object'
+    when octet_length(p_envelope::text) > 1 << 20 then 'is larger than 1 MiB'
+    when jsonb_typeof(p_envelope -> 'event_type') is distinct from 'string' then 'has no event_type'
+    when jsonb_typeof(p_envelope -> 'payload') is distinct from 'object' then 'has no payload object'
+    when not pg_input_is_valid(coalesce(p_envelope ->> 'event_id', uuidv7()::text), 'uuid') then 'has an event_id that is no UUID'
+    when jsonb_typeof(coalesce(nullif(p_envelope -> 'correlation_ids', 'null'), '[]')) <> 'array' then 'has correlation_ids that are no list'
+    when exists (
+      select from jsonb_array_elements_text(coalesce(nullif(p_envelope -> 'correlation_ids', 'null'), '[]')) as id
+      where id is null or not pg_input_is_valid(id, 'uuid')
+    ) then 'has a correlation id that is no UUID'
+    when jsonb_typeof(coalesce(nullif(p_envelope -> 'source', 'null'), '{}')) <> 'object' then 'has a source that is no object'
+    when jsonb_typeof(coalesce(nullif(p_envelope -> 'agent_context', 'null'), '{}')) <> 'object' then 'has an agent_context that is no object'
+    when not pg_input_is_valid(coalesce(p_envelope ->> 'timestamp', 'epoch'), 'timestamptz') then 'has a timestamp that is no time'
+    when (p_envelope ->> 'timestamp')::timestamptz not between '1970-01-01 00:00Z' and '2200-01-01 00:00Z'
+      then 'has a timestamp outside 1970..2200'
+    when char_length(p_envelope ->> 'version') > 20 then 'has a version of more than 20 characters'
+  end;
+begin
+  if v_fault is not null then
+    perform logic.fail(400, 'VALIDATION_ERROR', format('The event at index %s %s', p_index, v_fault),
+      jsonb_build_object('errors', jsonb_build_array(jsonb_build_object('path', p_index::text, 'message', v_fault))),
+      'Nothing was stored; mend this one and send the whole list again');
+  elsif starts_with(p_envelope ->> 'event_type', 'imi.') and p_context ->> 'scope' is distinct from 'admin' then
+    perform logic.fail(403, 'FORBIDDEN', 'Events named imi.* are iMi''s own; publishing one needs an admin key',
+      jsonb_build_object('index', p_index, 'event_type', p_envelope ->> 'event_type'), 'Use another first word, or an admin key');
+  end if;
+end
+$$;
+comment on function logic.envelope_check is 'Refuses an envelope that the log cannot hold, naming its index';
+
+create or replace function api.event_publish(p_body json, p_context json, out status integer, out body json)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_body jsonb := p_body;
+  v_is_list boolean := jsonb_typeof(v_body) = 'array';
+  v_now timestamptz := logic.now();
+  v_events jsonb;
+  v_any_new boolean;
+begin
+  if not v_is_list then
+    v_body := jsonb_build_array(v_body);
+  end if;
+  perform logic.envelope_check(given.event, given.n::integer - 1, p_context)
+  from jsonb_array_elements(v_body) with ordinality as given (event, n);
+  perform logic.log_enter();
+  with given as materialized (
+    select n, event, coalesce((event ->> 'event_id')::uuid, uuidv7()) as event_id, array(
+      select id::uuid
+      from (
+        select id, row_number() over () as place
+        from jsonb_array_elements_text(coalesce(nullif(event -> 'correlation_ids', 'null'), '[]')) as id
+        union all
+        select id::text, null from unnest(logic.correlation_ids(p_context)) as id
+      ) as ids
+      group by id::uuid
+      order by min(place) nulls last
+    ) as causes
+    from jsonb_array_elements(v_body) with ordinality as list (event, n)
+  ), inserted as (
+    insert into bloodbank.events (
+      event_id, event_type, "timestamp", version, source, correlation_ids, agent_context, payload, extra, ingested_at, arrived)
+    select
+      event_id,
+      event ->> 'event_type',
+      coalesce((event ->> 'timestamp')::timestamptz, v_now),
+      coalesce(event ->> 'version', '1.0.0'),
+      coalesce(nullif(event -> 'source', 'null'), jsonb_build_object(
+        'host', coalesce(p_context ->> 'host', 'postgresql'), 'type', 'manual', 'meta', jsonb_build_object('actor', p_context ->> 'actor'))),
+      causes,
+      nullif(event -> 'agent_context', 'null'),
+      event -> 'payload',
+      nullif(event - array['event_id', 'event_type', 'timestamp', 'version', 'source', 'correlation_ids', 'agent_context', 'payload'], '{}'),
+      v_now,
+      'local'
+    from given
+    order by n
+    on conflict (event_id) do nothing
+    returning event_id, position
+  ), edges as (
+    insert into bloodbank.causes (cause, effect)
+    select distinct cause, given.event_id
+    from inserted
+    join given using (event_id)
+    cross join unnest(given.causes) as cause
+    on conflict do nothing
+  )
+  select
+    jsonb_agg(jsonb_build_object('event_id', given.event_id, 'cursor', inserted.position,
+      'new', inserted.position is not null and given.n = first.n) order by given.n),
+    bool_or(inserted.position is not null)
+  into v_events, v_any_new
+  from given
+  join (select event_id, min(n) as n from given group by event_id) as first using (event_id)
+  left join inserted using (event_id);
+  perform logic.log_wake();
+  -- what was there before has its position in the table, not among the inserted
+  select jsonb_agg(case when event ->> 'cursor' is null
+    then event || jsonb_build_object('cursor', (select events.position from bloodbank.events where events.event_id = (event ->> 'event_id')::uuid))
+    else event end order by n)
+  into v_events
+  from jsonb_array_elements(v_events) with ordinality as list (event, n);
+  status := case when v_any_new then 202 else 200 end;
+  body := case when v_is_list then json_build_object('items', coalesce(v_events, '[]')) else (v_events -> 0)::json end;
+end
+$$;
+comment on function api.event_publish is 'POST /api/v1/events: one envelope or a list of them into the log; a repeated event_id is not new';

@@ -1,0 +1,120 @@
+-- What every other file leans on: the schemas, the clock, errors, pages of lists, partial updates and the topic matcher.
+--
+-- Behaviour lives in four schemas. logic holds the rules; api one function an HTTP operation; analytics views for
+-- people who write SQL; ops what an operator calls in psql. The tables are in imi and bloodbank, made by migrations.
+-- An error is raised by logic.fail and nowhere else: SQLSTATE IM + the HTTP status, a message for people, a code and
+-- its parameters as JSON in DETAIL, and a hint that says what to do.
+-- Rows are locked in this order, so that no two transactions wait for each other: idempotency key, project, work item
+-- (by id), claim, worktree, link, component, agent.
+
+create schema if not exists logic;
+create schema if not exists api;
+create schema if not exists analytics;
+create schema if not exists ops;
+comment on schema logic is 'Internal functions: the rules of iMi';
+comment on schema api is 'One function an HTTP operation; imi/openapi.yaml names each';
+comment on schema analytics is 'Views for people who write SQL';
+comment on schema ops is 'Functions and views for an operator in psql';
+
+-- Stable in name only: within a transaction it moves on, so that a lease is judged at the moment its row is held.
+create or replace function logic.now() returns timestamptz
+language sql
+stable
+as $$
+  select coalesce(nullif(current_setting('imi.now', true), '')::timestamptz, clock_timestamp())
+$$;
+comment on function logic.now() is 'The current time; the setting imi.now moves it in tests';
+
+create or replace function logic.fail(
+  p_status integer,
+  p_code text,
+  p_message text,
+  p_params jsonb default '{}',
+  p_hint text default ''
+) returns void
+language plpgsql
+as $$
+begin
+  raise exception using
+    errcode = 'IM' || p_status,
+    message = p_message,
+    detail = jsonb_build_object('code', p_code, 'params', p_params)::text,
+    hint = p_hint;
+end
+$$;
+comment on function logic.fail is 'Raises SQLSTATE IM<status>; DETAIL is {"code", "params"}';
+
+-- For reads that travel in batches: there a missing row is an answer, an exception would spoil its neighbours.
+create or replace function logic.not_found(p_what text, p_param text, p_id text) returns json
+language sql
+immutable
+as $$
+  select json_build_object('detail', json_build_object(
+    'code', 'NOT_FOUND', 'message', p_what || ' not found', 'params', json_build_object(p_param, p_id)))
+$$;
+comment on function logic.not_found is 'The error document of a 404, as data';
+
+create or replace function logic.page(p_documents json[], p_total bigint, p_offset integer, p_limit integer) returns json
+language sql
+immutable
+as $$
+  select json_build_object(
+    'items', coalesce(json_agg(sized.document order by sized.n) filter (where sized.size <= 32 << 20 or sized.n = 1), '[]'),
+    'total', p_total,
+    'offset', coalesce(p_offset, 0),
+    'limit', coalesce(p_limit, 100))
+  from (
+    select given.document, given.n, sum(octet_length(given.document::text)) over (order by given.n) as size
+    from unnest(p_documents) with ordinality as given (document, n)
+  ) as sized
+$$;
+comment on function logic.page is 'A page of a list as the API shows it; it ends early at 32 MiB';
+
+create or replace function logic.pick(p_object jsonb, variadic p_keys text[]) returns jsonb
+language sql
+immutable
+as $$
+  select coalesce(jsonb_object_agg(each.key, each.value), '{}')
+  from jsonb_each(p_object) as each
+  where each.key = any (p_keys)
+$$;
+comment on function logic.pick is 'The object with these keys only: what a PATCH may touch';
+
+create or replace function logic.correlation_ids(p_context json) returns uuid[]
+language sql
+immutable
+as $$
+  select array(select id::uuid from json_array_elements_text(coalesce(p_context -> 'correlation_ids', '[]')) as id)
+$$;
+comment on function logic.correlation_ids is 'The events that caused the request';
+
+-- Every word gets its dot in front, so that "#", zero or more words, needs no special case at either end. The regular
+-- expression has no back references and nothing captured: PostgreSQL runs it as a DFA, in linear time.
+create or replace function logic.topic_regex(p_pattern text) returns text
+language plpgsql
+immutable
+strict
+as $$
+begin
+  if p_pattern !~ '^([A-Za-z0-9_-]+|[*#])(\.([A-Za-z0-9_-]+|[*#]))*$' or octet_length(p_pattern) > 255 then
+    perform logic.fail(400, 'INVALID_PATTERN', 'Not a pattern of event types', jsonb_build_object('pattern', p_pattern),
+      'Join words of letters, digits, _ and - by dots; * is one word, # is zero or more');
+  end if;
+  return '^' || (
+    select string_agg(
+      case word when '*' then '\.[^.]+' when '#' then '(?:\.[^.]+)*' else '\.' || word end, '' order by n)
+    from string_to_table(p_pattern, '.') with ordinality as words (word, n)
+    -- "#.#" is "#": without this, a pattern of a hundred of them would cost states for nothing
+    where word <> '#' or n = 1 or split_part(p_pattern, '.', n::integer - 1) <> '#') || '$';
+end
+$$;
+comment on function logic.topic_regex is 'The regular expression that an AMQP topic pattern means, over "." || topic';
+
+create or replace function logic.topic_matches(p_pattern text, p_topic text) returns boolean
+language sql
+immutable
+strict
+as $$
+  select ('.' || p_topic) ~ logic.topic_regex(p_pattern)
+$$;
+comment on function logic.topic_matches is 'AMQP topic matching: * is one word, # zero or more';
