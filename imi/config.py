@@ -182,7 +182,7 @@ def _unknown(name: str) -> str:
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read a `.env`'s IMI_ lines: NAME=value, optional `export`, quotes and # comments; pass over other names."""
+    """Read a `.env`'s IMI_ lines: NAME=value, optional `export`, quotes, # comments; pass over the rest."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
