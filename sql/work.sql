@@ -1,0 +1,330 @@
+-- Work items: which branches are in flight, who owns them, who may write, how each ended.
+--
+-- A work item is one branch of one project while somebody works on it; a partial unique index allows one active item a
+-- branch. Its status is never stored: logic.work_status computes it from the git facts, and "in flight" is the plain
+-- predicate in logic.work_in_flight, because only that meets its partial index. Git facts carry the time they were
+-- observed at; an older report changes nothing. A claim is a lease with a fencing token that only ever grows; taking it
+-- is a compare-and-swap in one statement. A completed item never changes but for values that were missing.
+
+create or replace function logic.work_status(p_item imi.work_items) returns text
+language sql
+immutable
+as $$
+  select case
+    when p_item.completion_type is not null then p_item.completion_type
+    when p_item.has_uncommitted_changes then 'uncommitted'
+    when p_item.ahead_of_trunk > 0 and p_item.behind_trunk > 0 then 'diverged'
+    when p_item.ahead_of_trunk > 0 then 'ahead'
+    when p_item.behind_trunk > 0 then 'behind'
+    else 'clean'
+  end
+$$;
+comment on function logic.work_status is 'The status of a work item: how it was completed, else what its git facts say; first match wins';
+
+create or replace view logic.work_in_flight as
+select work_items.id, work_items.project_id, work_items.owner_id, work_items.created_at
+from imi.work_items
+where work_items.active
+  and (work_items.has_uncommitted_changes or work_items.ahead_of_trunk > 0 or work_items.behind_trunk > 0);
+comment on view logic.work_in_flight is 'Active work items that are not clean';
+
+create or replace view logic.work_documents as
+select
+  work_items.id, work_items.project_id, work_items.branch_name, work_items.work_type,
+  json_build_object('type', work_items.source_type, 'ref', work_items.source_ref) as source,
+  work_items.owner_id, work_items.worktree_path, work_items.host,
+  logic.work_status(work_items) as status,
+  work_items.has_uncommitted_changes, work_items.uncommitted_files_count, work_items.ahead_of_trunk, work_items.behind_trunk,
+  work_items.last_commit_hash, work_items.last_commit_message, work_items.last_sync_at,
+  work_items.completed_at, work_items.completion_type, work_items.completion_evidence, work_items.merge_commit_hash,
+  work_items.merged_by, work_items.metadata, work_items.active, work_items.created_at, work_items.updated_at,
+  case when work_items.active and claims.lease_until > logic.now() then json_build_object(
+    'agent_id', claims.agent_id, 'claimed_at', claims.claimed_at,
+    'lease_until', claims.lease_until, 'fencing_token', claims.fencing_token) end as claim
+from imi.work_items
+left join imi.claims on claims.work_item_id = work_items.id;
+comment on view logic.work_documents is 'Work items as the API shows them, with the living claim';
+
+create or replace function logic.work_document(p_work_item_id uuid) returns json
+language sql
+stable
+as $$
+  select row_to_json(document) from logic.work_documents as document where document.id = p_work_item_id
+$$;
+comment on function logic.work_document is 'One work item as the API shows it';
+
+create or replace function logic.work_matching(
+  p_project_id uuid, p_owner_id text, p_work_type text, p_status text, p_active text, p_source_ref text, p_host text
+) returns setof imi.work_items
+language sql
+stable
+as $$
+  select item.* from imi.work_items as item
+  where (p_project_id is null or item.project_id = p_project_id)
+    and (p_owner_id is null or item.owner_id = p_owner_id)
+    and (p_work_type is null or item.work_type = p_work_type)
+    and (p_source_ref is null or item.source_ref = p_source_ref)
+    and (p_host is null or item.host = p_host)
+    and (p_status is null or logic.work_status(item) = p_status)
+    and case coalesce(p_active, case when p_status in ('merged', 'abandoned', 'superseded') then 'all' else 'true' end)
+      when 'true' then item.active
+      when 'false' then not item.active
+      else true
+    end
+$$;
+comment on function logic.work_matching is 'Work items by project, owner, type, status, source and host; active ones unless said otherwise';
+
+create or replace function logic.work_lock(p_work_item_id uuid) returns imi.work_items
+language plpgsql
+as $$
+declare
+  v_item imi.work_items;
+begin
+  select * into v_item from imi.work_items where work_items.id = p_work_item_id for no key update;
+  if not found then
+    perform logic.fail(404, 'NOT_FOUND', 'Work item not found', jsonb_build_object('work_item_id', p_work_item_id));
+  end if;
+  return v_item;
+end
+$$;
+comment on function logic.work_lock is 'The work item, locked until the transaction ends; 404 without one';
+
+create or replace function logic.work_refuse_completed(p_item imi.work_items) returns void
+language plpgsql
+as $$
+begin
+  if p_item.completed_at is not null then
+    perform logic.fail(409, 'CONFLICT', 'The work item is completed',
+      jsonb_build_object('work_item_id', p_item.id, 'completion_type', p_item.completion_type, 'completed_at', p_item.completed_at),
+      'Start a new work item for further work on the branch');
+  end if;
+end
+$$;
+comment on function logic.work_refuse_completed is 'Raises 409 when the item is completed';
+
+create or replace function logic.claim_check(p_work_item_id uuid, p_fencing_token bigint) returns void
+language plpgsql
+as $$
+declare
+  v_claim imi.claims;
+begin
+  if p_fencing_token is null then
+    return;
+  end if;
+  select * into v_claim from imi.claims where claims.work_item_id = p_work_item_id for share;
+  if v_claim.agent_id is null or v_claim.fencing_token <> p_fencing_token then
+    perform logic.fail(409, 'STALE_CLAIM', 'The fencing token is not the current one',
+      jsonb_build_object('fencing_token', p_fencing_token, 'agent_id', v_claim.agent_id, 'lease_until', v_claim.lease_until),
+      'The claim has passed on; claim the work item again before writing');
+  end if;
+end
+$$;
+comment on function logic.claim_check is 'Raises STALE_CLAIM unless the token (or none) is that of the present claim';
+
+create or replace function logic.work_start(p_body jsonb, p_context json) returns uuid
+language plpgsql
+as $$
+declare
+  v_now timestamptz := logic.now();
+  v_project_id uuid := p_body ->> 'project_id';
+  v_owner_id text := coalesce(p_body ->> 'owner_id', p_context ->> 'agent_id');
+  v_id uuid;
+begin
+  if v_owner_id is null then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'The work item needs an owner',
+      '{"errors": [{"path": "owner_id", "message": "is required when there is no X-Agent-Id"}]}', 'Give owner_id, or send X-Agent-Id');
+  end if;
+  perform from imi.projects where projects.id = v_project_id and projects.active for share;
+  if not found then
+    perform logic.fail(404, 'NOT_FOUND', 'Project not found, or not active', jsonb_build_object('project_id', v_project_id),
+      'Register its remote with POST /api/v1/projects; that also revives it');
+  end if;
+  insert into imi.work_items (
+    project_id, branch_name, work_type, source_type, source_ref, owner_id, worktree_path, host, metadata, created_at, updated_at)
+  values (
+    v_project_id, p_body ->> 'branch_name', coalesce(p_body ->> 'work_type', 'feature'),
+    coalesce(p_body #>> '{source,type}', 'manual'), p_body #>> '{source,ref}', v_owner_id,
+    p_body ->> 'worktree_path', p_body ->> 'host', coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
+  on conflict (project_id, branch_name) where active do nothing
+  returning work_items.id into v_id;
+  if v_id is null then
+    select jsonb_build_object('work_item_id', item.id, 'owner_id', item.owner_id) into p_body
+    from imi.work_items as item
+    where item.project_id = v_project_id and item.branch_name = p_body ->> 'branch_name' and item.active;
+    perform logic.fail(409, 'CONFLICT', 'An active work item holds this branch', p_body,
+      'Go on with that one, or complete it first');
+  end if;
+  perform logic.event_append('imi.work.started', logic.work_document(v_id), p_context);
+  return v_id;
+end
+$$;
+comment on function logic.work_start is 'Makes the work item of a branch, its source and owner as given';
+
+create or replace function logic.work_report(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_old imi.work_items := logic.work_lock(p_work_item_id);
+  v_new imi.work_items;
+  v_now timestamptz := logic.now();
+  v_observed_at timestamptz := least((p_body ->> 'observed_at')::timestamptz, v_now);
+begin
+  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
+  perform logic.work_refuse_completed(v_old);
+  if v_observed_at < v_old.last_sync_at then
+    return;
+  end if;
+  v_new := jsonb_populate_record(v_old, logic.pick(p_body,
+    'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
+  update imi.work_items
+  set has_uncommitted_changes = v_new.has_uncommitted_changes,
+    uncommitted_files_count = v_new.uncommitted_files_count,
+    ahead_of_trunk = v_new.ahead_of_trunk,
+    behind_trunk = v_new.behind_trunk,
+    last_commit_hash = v_new.last_commit_hash,
+    last_commit_message = v_new.last_commit_message,
+    last_sync_at = v_observed_at,
+    updated_at = case when v_new is distinct from v_old then v_now else work_items.updated_at end
+  where work_items.id = p_work_item_id;
+  if v_new is distinct from v_old then
+    perform logic.event_append('imi.work.git_state_updated', logic.work_document(p_work_item_id), p_context);
+  end if;
+end
+$$;
+comment on function logic.work_report is 'Takes what git says of a branch; a report older than the last changes nothing, an unchanged one is a heartbeat';
+
+create or replace function logic.work_complete(p_work_item_id uuid, p_completion jsonb, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_old imi.work_items := logic.work_lock(p_work_item_id);
+  v_now timestamptz := logic.now();
+  v_is_new boolean := v_old.completed_at is null;
+begin
+  perform logic.claim_check(p_work_item_id, (p_completion ->> 'fencing_token')::bigint);
+  if v_old.completion_type <> p_completion ->> 'completion_type'
+    or v_old.merge_commit_hash <> p_completion ->> 'merge_commit_hash'
+    or v_old.merged_by <> p_completion ->> 'merged_by'
+  then
+    perform logic.fail(409, 'CONFLICT', 'The work item is completed already, otherwise', jsonb_build_object(
+      'work_item_id', p_work_item_id, 'completion_type', v_old.completion_type,
+      'merge_commit_hash', v_old.merge_commit_hash, 'merged_by', v_old.merged_by), 'What it says stands; read it');
+  end if;
+  update imi.work_items as item
+  set active = false,
+    completed_at = coalesce(item.completed_at, v_now),
+    completion_type = p_completion ->> 'completion_type',
+    completion_evidence = coalesce(item.completion_evidence, p_completion -> 'evidence'),
+    merge_commit_hash = coalesce(item.merge_commit_hash, p_completion ->> 'merge_commit_hash'),
+    merged_by = coalesce(item.merged_by, p_completion ->> 'merged_by'),
+    updated_at = v_now
+  where item.id = p_work_item_id
+    and (v_is_new
+      or item.merge_commit_hash is null and p_completion ->> 'merge_commit_hash' is not null
+      or item.merged_by is null and p_completion ->> 'merged_by' is not null);
+  if found then
+    perform logic.event_append(case when v_is_new then 'imi.work.completed' else 'imi.work.updated' end,
+      logic.work_document(p_work_item_id), p_context);
+  end if;
+end
+$$;
+comment on function logic.work_complete is 'Completes a work item; the same completion again only fills what was missing';
+
+create or replace function logic.work_deactivate(p_work_item_id uuid, p_context json) returns void
+language plpgsql
+as $$
+begin
+  update imi.work_items set active = false, updated_at = logic.now() where work_items.id = p_work_item_id and work_items.active;
+  if found then
+    perform logic.event_append('imi.work.deactivated', logic.work_document(p_work_item_id), p_context);
+  end if;
+end
+$$;
+comment on function logic.work_deactivate is 'Ends a work item whose project was deactivated, without a completion';
+
+-- A holder who claims again has its claim, as it is; a lease that has run out is anybody's.
+create or replace function logic.work_claim(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_agent_id text := p_body ->> 'agent_id';
+  v_ttl interval := make_interval(secs => coalesce((p_body ->> 'ttl_seconds')::integer, 1800));
+  v_item imi.work_items;
+  v_claim imi.claims;
+begin
+  select * into v_item from imi.work_items where work_items.id = p_work_item_id for share;
+  if not found then
+    perform logic.fail(404, 'NOT_FOUND', 'Work item not found', jsonb_build_object('work_item_id', p_work_item_id));
+  elsif not v_item.active then
+    perform logic.fail(409, 'CONFLICT', 'The work item is not active', jsonb_build_object(
+      'work_item_id', p_work_item_id, 'status', logic.work_status(v_item)), 'Only active work can be claimed');
+  end if;
+  perform logic.agent_seen(v_agent_id);
+  insert into imi.claims as claim (work_item_id, agent_id, claimed_at, lease_until, fencing_token)
+  values (p_work_item_id, v_agent_id, logic.now(), logic.now() + v_ttl, 1)
+  on conflict (work_item_id) do update
+  set agent_id = excluded.agent_id, claimed_at = logic.now(), lease_until = logic.now() + v_ttl, fencing_token = claim.fencing_token + 1
+  where claim.agent_id is null or claim.lease_until <= logic.now();
+  if found then
+    perform logic.event_append('imi.work.claimed', logic.work_document(p_work_item_id), p_context);
+    return;
+  end if;
+  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id;
+  if v_claim.agent_id is distinct from v_agent_id then
+    perform logic.claim_refuse(v_claim);
+  end if;
+end
+$$;
+comment on function logic.work_claim is 'Gives an agent the lease on a work item, or says who has it';
+
+create or replace function logic.claim_refuse(p_claim imi.claims) returns void
+language plpgsql
+as $$
+begin
+  if p_claim.agent_id is null or p_claim.lease_until <= logic.now() then
+    perform logic.fail(409, 'CONFLICT', 'The agent holds no living claim on this work item',
+      jsonb_build_object('work_item_id', p_claim.work_item_id), 'Claim it first');
+  end if;
+  perform logic.fail(409, 'CONFLICT', 'Another agent holds this work item',
+    jsonb_build_object('work_item_id', p_claim.work_item_id, 'agent_id', p_claim.agent_id, 'lease_until', p_claim.lease_until),
+    'Wait until it is released or its lease runs out');
+end
+$$;
+comment on function logic.claim_refuse is 'Raises 409 and names the holder, if there is one';
+
+create or replace function logic.work_renew(p_work_item_id uuid, p_body jsonb) returns void
+language plpgsql
+as $$
+declare
+  v_claim imi.claims;
+begin
+  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id for no key update;
+  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
+  if v_claim.agent_id is distinct from p_body ->> 'agent_id' or v_claim.lease_until <= logic.now() then
+    v_claim.work_item_id := p_work_item_id;
+    perform logic.claim_refuse(v_claim);
+  end if;
+  update imi.claims as claim
+  set lease_until = logic.now() + make_interval(secs => coalesce((p_body ->> 'ttl_seconds')::integer, 1800))
+  where claim.work_item_id = p_work_item_id;
+end
+$$;
+comment on function logic.work_renew is 'Prolongs the holder''s lease; no event, it is a heartbeat';
+
+create or replace function logic.work_release(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_claim imi.claims;
+begin
+  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id for no key update;
+  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
+  if v_claim.agent_id = p_body ->> 'agent_id' then
+    update imi.claims as claim set agent_id = null, claimed_at = null, lease_until = null where claim.work_item_id = p_work_item_id;
+    perform logic.event_append('imi.work.released', logic.work_document(p_work_item_id), p_context);
+  elsif v_claim.lease_until > logic.now() then
+    perform logic.claim_refuse(v_claim);
+  end if;
+end
+$$;
+comment on function logic.work_release is 'Ends the agent''s claim; without one there is nothing to do';
