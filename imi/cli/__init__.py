@@ -1,0 +1,127 @@
+"""The command line: one Typer program, one module a command group.
+
+A group's module is imported only when one of its commands is called, so that `imi --help` and every single
+command start fast: COMMANDS holds all that the list of commands needs. Modules import httpx, rich and the
+database where they use them.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from imi.cli.command import USAGE, Failure, fail
+
+# name: (module, what the list of commands says). A module holds `app`; a name that is not the module's own
+# is one of that app's commands.
+COMMANDS = {
+    "The server": {
+        "up": ("up", "Run all of iMi in one process: database, API."),
+        "serve": ("up", "Run the API alone, for many processes or machines."),
+        "db": ("db", "Migrate, back up, restore and look into the database."),
+        "keys": ("keys", "Make, list and revoke API keys."),
+    },
+    "The registry": {
+        "projects": ("projects", "Projects: register, find, change, scan for clones."),
+        "work": ("work", "Work in flight: start, report, claim, complete."),
+        "links": ("links", "Link work to tickets, pull requests and deploys."),
+        "trace": ("trace", "Follow a ticket, branch, commit, PR or deploy both ways."),
+        "components": ("components", "Components of a project and what depends on what."),
+        "stats": ("stats", "The registry in figures."),
+        "version": ("version", "This program's version."),
+    },
+}
+
+
+class Lazy(TyperGroup):
+    """The root of the commands: listing them loads none of them, calling one loads its module alone."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.modules = {name: module for group in COMMANDS.values() for name, (module, _) in group.items()}
+        for group in COMMANDS.values():
+            for name, (_, line) in group.items():
+                self.add_command(TyperCommand(name, help=line, rich_markup_mode=None))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The named command itself, in place of its line in the list."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and self.load(str(name)), rest
+
+    def load(self, name: str) -> Any:
+        """The command or group called `name`, from its module's `app`."""
+        module = self.modules[name]
+        found: Any = typer.main.get_group(import_module(f"imi.cli.{module}").app)
+        return found.commands.get(name, found)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands, in sections."""
+        for section, group in COMMANDS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, line) for name, (_, line) in group.items()])
+
+
+app = typer.Typer(
+    cls=Lazy,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict or refused, 5 server unreachable.",
+)
+
+
+@app.callback()
+def root() -> None:
+    """What exists, what is happening, where did it come from: a registry for a team of people and agents.
+
+    Each command takes --json, and shows an example with --help.
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; returns its exit code. Whatever goes wrong is one sentence (or, with --json, one
+    document); a traceback only with --debug."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json = "--json" in options
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if as_json:
+        logging.disable()
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="imi", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except Failure as failure:
+        return fail(failure, as_json)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except typer.Abort:
+        return fail(Failure("ABORTED", "stopped"), as_json)
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            return refuse(error, as_json)
+        if "--debug" in options:
+            raise
+        sentence = f"{type(error).__name__}: {error}"
+        return fail(Failure("INTERNAL", sentence, "see where it broke with --debug"), as_json)
+
+
+def refuse(error: Any, as_json: bool) -> int:
+    """Say what Typer found wrong with the arguments; a group without a command shows its help."""
+    context = error.ctx.command_path if error.ctx else "imi"
+    message = error.format_message()
+    if message.startswith("Usage:"):
+        if not as_json:
+            typer.echo(message, err=True)
+            return USAGE
+        message = "Missing command."
+    return fail(Failure("USAGE", message, f"see {context} --help", USAGE), as_json)

@@ -1,0 +1,210 @@
+"""The HTTP client: which server, which key, who acts; and what its answers mean for the exit code."""
+
+from __future__ import annotations
+
+import getpass
+import ipaddress
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+from imi.cli.command import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
+from imi.cli.render import Bar
+
+if TYPE_CHECKING:
+    import httpx
+
+EXIT = {
+    **dict.fromkeys((400, 413, 415), USAGE),
+    **dict.fromkeys((401, 403, 409, 410, 429), CONFLICT),
+    404: NOT_FOUND,
+    503: UNREACHABLE,
+}
+HINTS = {
+    401: "give a key: --api-key or IMI_API_KEY; `imi up` writes one to its data directory (IMI_DATA_DIR)",
+    403: "this needs a key with a wider scope: imi keys create NAME --scope write",
+    429: "wait a minute and try again",
+    503: "the server is there, but not its database; try again in a moment",
+}
+PAGE = 1000
+"""How many items a page asks for when all of a list is wanted; the server may answer fewer."""
+
+
+class Reply(NamedTuple):
+    """An answer: its HTTP status, and its JSON (None for 204)."""
+
+    status: int
+    data: Any
+
+
+@contextmanager
+def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quiet: bool) -> Iterator[Api]:
+    """The API as the flags, then the environment, then the defaults say. `quiet`: no progress bar."""
+    import httpx
+
+    from imi.config import load
+
+    settings = load()
+    url = (api_url or settings.api_url).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        here = _is_loopback(parts.hostname or "")
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        valid = False
+    if not valid:
+        usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
+    actor = (agent or settings.agent or f"{getpass.getuser()}@{socket.gethostname()}").encode()
+    key = api_key or settings.api_key or (_admin_key(settings.data_dir) if here else None)
+    headers = {b"X-Agent-Id": actor} | ({b"Authorization": b"Bearer " + key.encode()} if key else {})
+    if any(byte < 32 or byte == 127 for value in headers.values() for byte in value):
+        usage("control characters in --agent or --api-key")
+    # A key for this machine takes no way round through a proxy. Plain http has no certificate to check, and
+    # loading them costs 25 ms.
+    with (
+        httpx.Client(
+            base_url=url,
+            headers=headers,
+            trust_env=not here,
+            verify=parts.scheme == "https",
+            timeout=httpx.Timeout(40, connect=5),
+        ) as http,
+        Bar(enabled=not quiet) as bar,
+    ):
+        yield Api(http, actor.decode(), bar)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _admin_key(data_dir: Path) -> str | None:
+    """The key that `imi up` left for this user; None when there is none or it is someone else's to read."""
+    try:
+        return (data_dir / "admin.key").read_text().strip()
+    except OSError:
+        return None
+
+
+class Api:
+    """The server's operations by method and path below /api/v1. Every refusal is a Failure."""
+
+    def __init__(self, http: httpx.Client, actor: str, bar: Bar) -> None:
+        self.http, self.actor, self.bar = http, actor, bar
+
+    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Reply:
+        """Send one request; query parameters that are None are left out, as is a body that is None."""
+        import httpx
+
+        params = {name: _text(value) for name, value in query.items() if value is not None}
+        try:
+            answer = self.http.request(
+                method,
+                f"/api/v1{path}",
+                params=params,
+                content=None if body is None else json.dumps(body).encode(),
+                headers=None if body is None else {"Content-Type": "application/json"},
+            )
+        except httpx.TimeoutException:
+            raise self._unreachable("does not answer in time") from None
+        except httpx.TransportError as error:
+            raise self._unreachable(f"cannot be reached: {error}") from None
+        return self._judge(answer)
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The data of a GET."""
+        return self.call("GET", path, **query).data
+
+    def post(self, path: str, body: Any) -> Any:
+        """The data of a POST."""
+        return self.call("POST", path, body).data
+
+    def patch(self, path: str, body: Any) -> Any:
+        """The data of a PATCH."""
+        return self.call("PATCH", path, body).data
+
+    def list(self, path: str, everything: bool, limit: int, offset: int = 0, **query: Any) -> dict[str, Any]:
+        """A list as {items, total, offset, limit}: one page of it, or with `everything` all its pages."""
+        if not everything:
+            return dict(self.get(path, limit=limit, offset=offset, **query))
+        items: list[Any] = []
+        while True:
+            page = self.get(path, limit=PAGE, offset=len(items), **query)
+            items += page["items"]
+            self.bar.show("reading", len(items), page["total"])
+            if not page["items"] or len(items) >= page["total"]:
+                return {"items": items, "total": len(items), "offset": 0, "limit": len(items)}
+
+    def project_id(self, project: str) -> str:
+        """The id of a project named by its id or by any spelling of its remote."""
+        if is_uuid(project):
+            return project
+        return str(self.get("/projects/by-origin", remote_origin=project)["id"])
+
+    def _unreachable(self, why: str) -> Failure:
+        return Failure(
+            "UNREACHABLE",
+            f"the server at {self.http.base_url} {why}",
+            "start it with `imi up`, or name another: --api-url or IMI_API_URL",
+            UNREACHABLE,
+        )
+
+    def _judge(self, answer: httpx.Response) -> Reply:
+        try:
+            data: Any = answer.json() if answer.content else None
+            if answer.is_success:
+                return Reply(answer.status_code, data)
+            detail: dict[str, Any] = data["detail"]
+            code, message, params = detail["code"], detail["message"], detail.get("params") or {}
+        except (ValueError, TypeError, KeyError):
+            raise Failure(
+                "NOT_IMI",
+                f"what answers at {self.http.base_url} (status {answer.status_code}) is not iMi",
+                "name the right server: --api-url or IMI_API_URL",
+            ) from None
+        raise Failure(
+            str(code),
+            f"{message}{_facts(params)}",
+            detail.get("hint") or HINTS.get(answer.status_code),
+            EXIT.get(answer.status_code, FAILED),
+        )
+
+
+def _facts(params: dict[str, Any]) -> str:
+    """The error's params in words: ` (path: message; name: value)`."""
+    errors = params.get("errors")
+    if isinstance(errors, list):
+        facts = [f"{e.get('path') or 'body'}: {e.get('message')}" for e in errors if isinstance(e, dict)]
+    else:
+        facts = [f"{name}: {_text(value)}" for name, value in params.items()]
+    return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def segment(text: str) -> str:
+    """The text as one segment of a path, slashes and all; `.` and `..` are refused, no URL can hold them."""
+    if text in (".", "..", ""):
+        usage(f"{text!r} names nothing")
+    return quote(text, safe="")
