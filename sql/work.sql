@@ -1,10 +1,10 @@
--- Work items: which branches are in flight, who owns them, who may write, how each ended.
+-- Work items: which branches are in flight, who owns them, how each ended.
 --
 -- A work item is one branch of one project while somebody works on it; a partial unique index allows one active item a
 -- branch. Its status is never stored: logic.work_status computes it from the git facts, and "in flight" is the plain
 -- predicate in logic.work_in_flight, because only that meets its partial index. Git facts carry the time they were
--- observed at; an older report changes nothing. A claim is a lease with a fencing token that only ever grows; taking it
--- is a compare-and-swap in one statement. A completed item never changes but for values that were missing.
+-- observed at; an older report changes nothing. A completed item never changes but for values that were missing; with
+-- its completion its claim ends (claims.sql).
 
 create or replace function logic.work_status(p_item imi.work_items) returns text
 language sql
@@ -38,7 +38,7 @@ select
   work_items.last_commit_hash, work_items.last_commit_message, work_items.last_sync_at,
   work_items.completed_at, work_items.completion_type, work_items.completion_evidence, work_items.merge_commit_hash,
   work_items.merged_by, work_items.metadata, work_items.active, work_items.created_at, work_items.updated_at,
-  case when work_items.active and claims.lease_until > logic.now() then json_build_object(
+  case when claims.lease_until > logic.now() then json_build_object(
     'agent_id', claims.agent_id, 'claimed_at', claims.claimed_at,
     'lease_until', claims.lease_until, 'fencing_token', claims.fencing_token) end as claim
 from imi.work_items
@@ -102,25 +102,6 @@ end
 $$;
 comment on function logic.work_refuse_completed is 'Raises 409 when the item is completed';
 
-create or replace function logic.claim_check(p_work_item_id uuid, p_fencing_token bigint) returns void
-language plpgsql
-as $$
-declare
-  v_claim imi.claims;
-begin
-  if p_fencing_token is null then
-    return;
-  end if;
-  select * into v_claim from imi.claims where claims.work_item_id = p_work_item_id for share;
-  if v_claim.agent_id is null or v_claim.fencing_token <> p_fencing_token then
-    perform logic.fail(409, 'STALE_CLAIM', 'The fencing token is not the current one',
-      jsonb_build_object('fencing_token', p_fencing_token, 'agent_id', v_claim.agent_id, 'lease_until', v_claim.lease_until),
-      'The claim has passed on; claim the work item again before writing');
-  end if;
-end
-$$;
-comment on function logic.claim_check is 'Raises STALE_CLAIM unless the token (or none) is that of the present claim';
-
 create or replace function logic.work_start(p_body jsonb, p_context json) returns uuid
 language plpgsql
 as $$
@@ -169,8 +150,8 @@ declare
   v_now timestamptz := logic.now();
   v_observed_at timestamptz := least((p_body ->> 'observed_at')::timestamptz, v_now);
 begin
-  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
   perform logic.work_refuse_completed(v_old);
+  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
   if v_observed_at < v_old.last_sync_at then
     return;
   end if;
@@ -201,7 +182,10 @@ declare
   v_now timestamptz := logic.now();
   v_is_new boolean := v_old.completed_at is null;
 begin
-  perform logic.claim_check(p_work_item_id, (p_completion ->> 'fencing_token')::bigint);
+  if v_is_new then
+    perform logic.claim_check(p_work_item_id, (p_completion ->> 'fencing_token')::bigint);
+    perform logic.claim_end(p_work_item_id);
+  end if;
   if v_old.completion_type <> p_completion ->> 'completion_type'
     or v_old.merge_commit_hash <> p_completion ->> 'merge_commit_hash'
     or v_old.merged_by <> p_completion ->> 'merged_by'
@@ -234,6 +218,8 @@ create or replace function logic.work_deactivate(p_work_item_id uuid, p_context 
 language plpgsql
 as $$
 begin
+  perform logic.work_lock(p_work_item_id);
+  perform logic.claim_end(p_work_item_id);
   update imi.work_items set active = false, updated_at = logic.now() where work_items.id = p_work_item_id and work_items.active;
   if found then
     perform logic.event_append('imi.work.deactivated', logic.work_document(p_work_item_id), p_context);
@@ -242,89 +228,177 @@ end
 $$;
 comment on function logic.work_deactivate is 'Ends a work item whose project was deactivated, without a completion';
 
--- A holder who claims again has its claim, as it is; a lease that has run out is anybody's.
-create or replace function logic.work_claim(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+create or replace function api.work_start(p_body json, p_context json, out status integer, out body json)
 language plpgsql
+security definer
+set search_path = ''
 as $$
-declare
-  v_agent_id text := p_body ->> 'agent_id';
-  v_ttl interval := make_interval(secs => coalesce((p_body ->> 'ttl_seconds')::integer, 1800));
-  v_item imi.work_items;
-  v_claim imi.claims;
 begin
-  select * into v_item from imi.work_items where work_items.id = p_work_item_id for share;
+  status := 201;
+  body := logic.work_document(logic.work_start(p_body::jsonb, p_context));
+end
+$$;
+comment on function api.work_start is 'POST /api/v1/work: starts work on a branch';
+
+create or replace function api.work_list(
+  p_project_id uuid default null,
+  p_owner_id text default null,
+  p_work_type text default null,
+  p_status text default null,
+  p_active text default null,
+  p_source_ref text default null,
+  p_host text default null,
+  p_offset integer default null,
+  p_limit integer default null
+) returns json
+language plpgsql
+stable
+security definer
+set search_path = ''
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return logic.page(
+    array(
+      select row_to_json(document)
+      from (
+        select matching.id
+        from logic.work_matching(p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host) as matching
+        order by matching.created_at desc, matching.id desc
+        offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
+      ) as page
+      join logic.work_documents as document using (id)
+      order by document.created_at desc, document.id desc),
+    (select count(*) from logic.work_matching(p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host)),
+    p_offset, p_limit);
+end
+$$;
+comment on function api.work_list is 'GET /api/v1/work: work items by any of their traits, newest first';
+
+create or replace function api.work_inflight(
+  p_project_id uuid default null,
+  p_owner_id text default null,
+  p_offset integer default null,
+  p_limit integer default null
+) returns json
+language plpgsql
+stable
+security definer
+set search_path = ''
+set plan_cache_mode = force_custom_plan
+as $$
+begin
+  return logic.page(
+    array(
+      select row_to_json(aged)
+      from (
+        select document.*,
+          floor(extract(epoch from logic.now() - document.created_at))::bigint as age_seconds,
+          floor(extract(epoch from logic.now() - document.last_sync_at))::bigint as observed_age_seconds
+        from (
+          select flying.id from logic.work_in_flight as flying
+          where (p_project_id is null or flying.project_id = p_project_id)
+            and (p_owner_id is null or flying.owner_id = p_owner_id)
+          order by flying.created_at desc, flying.id desc
+          offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
+        ) as page
+        join logic.work_documents as document using (id)
+      ) as aged
+      order by aged.created_at desc, aged.id desc),
+    (
+      select count(*) from logic.work_in_flight as flying
+      where (p_project_id is null or flying.project_id = p_project_id)
+        and (p_owner_id is null or flying.owner_id = p_owner_id)
+    ),
+    p_offset, p_limit);
+end
+$$;
+comment on function api.work_inflight is 'GET /api/v1/work/inflight: active work that is not clean, with its age and the age of its facts';
+
+create or replace function api.work_get(p_work_item_id uuid, out status integer, out body json)
+language plpgsql
+stable
+security definer
+set search_path = ''
+as $$
+begin
+  select 200, row_to_json(whole) into status, body
+  from (
+    select document.*, logic.links_document(document.id) as links
+    from logic.work_documents as document
+    where document.id = p_work_item_id
+  ) as whole;
   if not found then
-    perform logic.fail(404, 'NOT_FOUND', 'Work item not found', jsonb_build_object('work_item_id', p_work_item_id));
-  elsif not v_item.active then
-    perform logic.fail(409, 'CONFLICT', 'The work item is not active', jsonb_build_object(
-      'work_item_id', p_work_item_id, 'status', logic.work_status(v_item)), 'Only active work can be claimed');
-  end if;
-  perform logic.agent_seen(v_agent_id);
-  insert into imi.claims as claim (work_item_id, agent_id, claimed_at, lease_until, fencing_token)
-  values (p_work_item_id, v_agent_id, logic.now(), logic.now() + v_ttl, 1)
-  on conflict (work_item_id) do update
-  set agent_id = excluded.agent_id, claimed_at = logic.now(), lease_until = logic.now() + v_ttl, fencing_token = claim.fencing_token + 1
-  where claim.agent_id is null or claim.lease_until <= logic.now();
-  if found then
-    perform logic.event_append('imi.work.claimed', logic.work_document(p_work_item_id), p_context);
-    return;
-  end if;
-  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id;
-  if v_claim.agent_id is distinct from v_agent_id then
-    perform logic.claim_refuse(v_claim);
+    status := 404;
+    body := logic.not_found('Work item', 'work_item_id', p_work_item_id::text);
   end if;
 end
 $$;
-comment on function logic.work_claim is 'Gives an agent the lease on a work item, or says who has it';
+comment on function api.work_get is 'GET /api/v1/work/{work_item_id}: one work item with its claim and links';
 
-create or replace function logic.claim_refuse(p_claim imi.claims) returns void
+create or replace function api.work_update(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
-as $$
-begin
-  if p_claim.agent_id is null or p_claim.lease_until <= logic.now() then
-    perform logic.fail(409, 'CONFLICT', 'The agent holds no living claim on this work item',
-      jsonb_build_object('work_item_id', p_claim.work_item_id), 'Claim it first');
-  end if;
-  perform logic.fail(409, 'CONFLICT', 'Another agent holds this work item',
-    jsonb_build_object('work_item_id', p_claim.work_item_id, 'agent_id', p_claim.agent_id, 'lease_until', p_claim.lease_until),
-    'Wait until it is released or its lease runs out');
-end
-$$;
-comment on function logic.claim_refuse is 'Raises 409 and names the holder, if there is one';
-
-create or replace function logic.work_renew(p_work_item_id uuid, p_body jsonb) returns void
-language plpgsql
+security definer
+set search_path = ''
 as $$
 declare
-  v_claim imi.claims;
+  v_old imi.work_items := logic.work_lock(p_work_item_id);
+  v_new imi.work_items;
 begin
-  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id for no key update;
-  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
-  if v_claim.agent_id is distinct from p_body ->> 'agent_id' or v_claim.lease_until <= logic.now() then
-    v_claim.work_item_id := p_work_item_id;
-    perform logic.claim_refuse(v_claim);
+  perform logic.work_refuse_completed(v_old);
+  v_new := jsonb_populate_record(v_old, logic.pick(p_body::jsonb, 'owner_id', 'worktree_path', 'host', 'work_type', 'metadata'));
+  if v_new is distinct from v_old then
+    update imi.work_items
+    set owner_id = v_new.owner_id, worktree_path = v_new.worktree_path, host = v_new.host, work_type = v_new.work_type,
+      metadata = v_new.metadata, updated_at = logic.now()
+    where work_items.id = p_work_item_id;
+    perform logic.event_append('imi.work.updated', logic.work_document(p_work_item_id), p_context);
   end if;
-  update imi.claims as claim
-  set lease_until = logic.now() + make_interval(secs => coalesce((p_body ->> 'ttl_seconds')::integer, 1800))
-  where claim.work_item_id = p_work_item_id;
+  return logic.work_document(p_work_item_id);
 end
 $$;
-comment on function logic.work_renew is 'Prolongs the holder''s lease; no event, it is a heartbeat';
+comment on function api.work_update is 'PATCH /api/v1/work/{work_item_id}: owner, place, type and metadata; what is given replaces, null clears';
 
-create or replace function logic.work_release(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+create or replace function api.work_git_state_update(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform logic.work_report(p_work_item_id, p_body::jsonb, p_context);
+  return logic.work_document(p_work_item_id);
+end
+$$;
+comment on function api.work_git_state_update is 'PATCH /api/v1/work/{work_item_id}/git-state: what git says of the branch, and when it said so';
+
+create or replace function api.work_git_state_update_by_branch(p_body json, p_context json) returns json
+language plpgsql
+security definer
+set search_path = ''
 as $$
 declare
-  v_claim imi.claims;
+  v_id uuid := (
+    select item.id from imi.work_items as item
+    where item.project_id = (p_body ->> 'project_id')::uuid and item.branch_name = p_body ->> 'branch_name' and item.active);
 begin
-  select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id for no key update;
-  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
-  if v_claim.agent_id = p_body ->> 'agent_id' then
-    update imi.claims as claim set agent_id = null, claimed_at = null, lease_until = null where claim.work_item_id = p_work_item_id;
-    perform logic.event_append('imi.work.released', logic.work_document(p_work_item_id), p_context);
-  elsif v_claim.lease_until > logic.now() then
-    perform logic.claim_refuse(v_claim);
+  if v_id is null then
+    perform logic.fail(404, 'NOT_FOUND', 'No active work item holds this branch', jsonb_build_object(
+      'project_id', p_body ->> 'project_id', 'branch_name', p_body ->> 'branch_name'), 'Start it with POST /api/v1/work');
   end if;
+  perform logic.work_report(v_id, p_body::jsonb, p_context);
+  return logic.work_document(v_id);
 end
 $$;
-comment on function logic.work_release is 'Ends the agent''s claim; without one there is nothing to do';
+comment on function api.work_git_state_update_by_branch is 'PATCH /api/v1/work/git-state: the same, by project and branch';
+
+create or replace function api.work_complete(p_work_item_id uuid, p_body json, p_context json) returns json
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform logic.work_complete(p_work_item_id, p_body::jsonb, p_context);
+  return logic.work_document(p_work_item_id);
+end
+$$;
+comment on function api.work_complete is 'POST /api/v1/work/{work_item_id}/complete: merged, abandoned or superseded';

@@ -1,0 +1,171 @@
+-- Worktrees: which folders on whose disk hold which branch.
+--
+-- A worktree is known by its host and path while it exists; a removed one keeps its row, so the same path may come
+-- again as another worktree. Reporting it again fills what was missing. iMi's command line does the git work; this is
+-- what everybody else sees of it.
+
+create or replace function logic.worktree_document(p_worktree imi.worktrees) returns json
+language sql
+stable
+as $$
+  select json_build_object(
+    'id', p_worktree.id, 'project_id', p_worktree.project_id, 'work_item_id', p_worktree.work_item_id,
+    'name', p_worktree.name, 'path', p_worktree.path, 'host', p_worktree.host, 'branch_name', p_worktree.branch_name,
+    'created_at', p_worktree.created_at, 'last_accessed', p_worktree.last_accessed, 'removed_at', p_worktree.removed_at,
+    'metadata', p_worktree.metadata)
+$$;
+comment on function logic.worktree_document is 'A worktree as the API shows it';
+
+create or replace function logic.worktrees_matching(p_project_id uuid, p_work_item_id uuid, p_host text, p_active text)
+returns setof imi.worktrees
+language sql
+stable
+as $$
+  select worktrees.* from imi.worktrees
+  where (p_project_id is null or worktrees.project_id = p_project_id)
+    and (p_work_item_id is null or worktrees.work_item_id = p_work_item_id)
+    and (p_host is null or worktrees.host = p_host)
+    and (coalesce(p_active, 'true') = 'all' or (worktrees.removed_at is null) = (coalesce(p_active, 'true') = 'true'))
+$$;
+comment on function logic.worktrees_matching is 'Worktrees by project, work item and host; those that exist unless said otherwise';
+
+create or replace function logic.worktree_lock(p_worktree_id uuid) returns imi.worktrees
+language plpgsql
+as $$
+declare
+  v_worktree imi.worktrees;
+begin
+  select * into v_worktree from imi.worktrees where worktrees.id = p_worktree_id for no key update;
+  if not found then
+    perform logic.fail(404, 'NOT_FOUND', 'Worktree not found', jsonb_build_object('worktree_id', p_worktree_id));
+  end if;
+  return v_worktree;
+end
+$$;
+comment on function logic.worktree_lock is 'The worktree, locked until the transaction ends; 404 without one';
+
+create or replace function logic.worktree_register(p_body jsonb, p_context json, out worktree imi.worktrees, out is_new boolean)
+language plpgsql
+as $$
+declare
+  v_now timestamptz := logic.now();
+begin
+  insert into imi.worktrees as mine (
+    project_id, work_item_id, name, path, host, branch_name, metadata, created_at, last_accessed)
+  values (
+    (p_body ->> 'project_id')::uuid, (p_body ->> 'work_item_id')::uuid, p_body ->> 'name', p_body ->> 'path', p_body ->> 'host',
+    p_body ->> 'branch_name', coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
+  on conflict (host, path) where removed_at is null do nothing
+  returning mine.* into worktree;
+  is_new := found;
+  if is_new then
+    perform logic.event_append('imi.worktree.created', logic.worktree_document(worktree), p_context);
+    return;
+  end if;
+
+  select * into worktree from imi.worktrees as mine
+  where mine.host = p_body ->> 'host' and mine.path = p_body ->> 'path' and mine.removed_at is null
+  for no key update;
+  if worktree.project_id <> (p_body ->> 'project_id')::uuid or worktree.name <> p_body ->> 'name' then
+    perform logic.fail(409, 'CONFLICT', 'Another worktree has this path',
+      jsonb_build_object('worktree_id', worktree.id, 'project_id', worktree.project_id, 'name', worktree.name),
+      'Remove that one first, if it is gone');
+  end if;
+  update imi.worktrees as mine
+  set work_item_id = coalesce(mine.work_item_id, (p_body ->> 'work_item_id')::uuid),
+    branch_name = coalesce(mine.branch_name, p_body ->> 'branch_name')
+  where mine.id = worktree.id
+    and (mine.work_item_id is null and p_body ->> 'work_item_id' is not null
+      or mine.branch_name is null and p_body ->> 'branch_name' is not null)
+  returning mine.* into worktree;
+  if found then
+    perform logic.event_append('imi.worktree.synced', logic.worktree_document(worktree), p_context);
+  end if;
+end
+$$;
+comment on function logic.worktree_register is 'Finds or makes the worktree at a host''s path; fills what was null';
+
+create or replace function api.worktree_register(p_body json, p_context json, out status integer, out body json)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_registered record := logic.worktree_register(p_body::jsonb, p_context);
+begin
+  status := case when v_registered.is_new then 201 else 200 end;
+  body := logic.worktree_document(v_registered.worktree);
+end
+$$;
+comment on function api.worktree_register is 'POST /api/v1/worktrees: a folder that holds a branch';
+
+create or replace function api.worktree_list(
+  p_project_id uuid default null,
+  p_work_item_id uuid default null,
+  p_host text default null,
+  p_active text default null,
+  p_offset integer default null,
+  p_limit integer default null
+) returns json
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+  select logic.page(
+    array(
+      select logic.worktree_document(matching)
+      from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_active) as matching
+      order by matching.created_at desc, matching.id desc
+      offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)),
+    (select count(*) from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_active)), p_offset, p_limit)
+$$;
+comment on function api.worktree_list is 'GET /api/v1/worktrees: newest first';
+
+create or replace function api.worktree_update(p_worktree_id uuid, p_body json, p_context json) returns json
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_old imi.worktrees := logic.worktree_lock(p_worktree_id);
+  v_new imi.worktrees;
+begin
+  if v_old.removed_at is not null then
+    perform logic.fail(409, 'CONFLICT', 'The worktree is removed',
+      jsonb_build_object('worktree_id', p_worktree_id, 'removed_at', v_old.removed_at), 'Register it again');
+  end if;
+  v_new := jsonb_populate_record(v_old, logic.pick(p_body::jsonb,
+    'name', 'path', 'host', 'branch_name', 'work_item_id', 'last_accessed', 'metadata'));
+  if v_new is distinct from v_old then
+    update imi.worktrees
+    set name = v_new.name, path = v_new.path, host = v_new.host, branch_name = v_new.branch_name,
+      work_item_id = v_new.work_item_id, last_accessed = v_new.last_accessed, metadata = v_new.metadata
+    where worktrees.id = p_worktree_id;
+    -- being looked at is a heartbeat, not an event
+    v_old.last_accessed := v_new.last_accessed;
+    if v_new is distinct from v_old then
+      perform logic.event_append('imi.worktree.synced', logic.worktree_document(v_new), p_context);
+    end if;
+  end if;
+  return logic.worktree_document(v_new);
+end
+$$;
+comment on function api.worktree_update is 'PATCH /api/v1/worktrees/{worktree_id}: what is given replaces, null clears';
+
+create or replace function api.worktree_remove(p_worktree_id uuid, p_context json, out status integer, out body json)
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_worktree imi.worktrees := logic.worktree_lock(p_worktree_id);
+begin
+  if v_worktree.removed_at is null then
+    update imi.worktrees set removed_at = logic.now() where worktrees.id = p_worktree_id returning * into v_worktree;
+    perform logic.event_append('imi.worktree.removed', logic.worktree_document(v_worktree), p_context);
+  end if;
+  status := 204;
+end
+$$;
+comment on function api.worktree_remove is 'DELETE /api/v1/worktrees/{worktree_id}: it is no longer there; its row is kept';
