@@ -1,0 +1,1 @@
+"""Worktrees: what iMi knows of git, by running git."""

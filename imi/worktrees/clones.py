@@ -1,0 +1,145 @@
+"""Clones on this disk: finding them, and the true state of each of their branches."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imi.worktrees import git
+from imi.worktrees.git import GitError, Ref
+
+UNSEARCHED = frozenset({"node_modules"})
+TRUNKS = ("main", "master", "trunk")
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A local branch that is not the trunk: its last commit, the folder that has it checked out, how many
+    files are uncommitted there, and how many commits it is ahead of the trunk and behind it."""
+
+    name: str
+    commit: str
+    subject: str
+    committer_email: str
+    worktree: Path | None
+    uncommitted: int
+    ahead: int
+    behind: int
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether nothing is left to merge: every commit is in the trunk, and nothing is uncommitted."""
+        return self.ahead == 0 and self.uncommitted == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A repository on this disk. `trunk` is the default branch's name, None while there is no commit."""
+
+    path: Path
+    remote: str
+    trunk: str | None
+    trunk_path: Path | None
+    branches: tuple[Branch, ...]
+
+
+def find(root: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
+    """Every folder at or below `root` that is a working tree or a bare repository, in order of path. Hidden
+    folders and node_modules are not searched and symbolic links not followed. What cannot be read is added to
+    `unreadable` with the reason."""
+
+    def note(error: OSError) -> None:
+        unreadable.append((Path(error.filename), error.strerror or "cannot be read"))
+
+    for folder, subfolders, files in os.walk(root, onerror=note):
+        if ".git" in subfolders or ".git" in files:
+            yield Path(folder)
+        elif "HEAD" in files and {"objects", "refs"} <= set(subfolders):
+            yield Path(folder)
+            subfolders.clear()
+        subfolders[:] = sorted(name for name in subfolders if name[0] != "." and name not in UNSEARCHED)
+
+
+def inspect(repository: Path, found_at: Path) -> Clone:
+    """The clone whose repository (`git.common_dir`) was found through a folder. GitError says why it cannot
+    be registered or read."""
+    names = git.remotes(repository)
+    if not names:
+        raise GitError("no remote: give it one with `git remote add origin URL`")
+    if "origin" not in names and len(names) > 1:
+        raise GitError(f"{len(names)} remotes and none is called origin")
+    remote = "origin" if "origin" in names else names[0]
+    url = _absolute(git.remote_url(repository, remote), found_at)
+    refs = {ref.name: ref for ref in git.refs(repository, "refs/heads", f"refs/remotes/{remote}")}
+    trunk = _trunk(refs, remote)
+    if trunk is None:
+        if refs:
+            raise GitError(f"no trunk among its branches: name it with `git remote set-head {remote} --auto`")
+        return Clone(found_at, url, None, None, ())
+    own = refs.get(f"refs/heads/{trunk}")
+    base = _newest(repository, own, refs.get(f"refs/remotes/{remote}/{trunk}"))
+    trunk_path = own and _folder(repository, own)
+    return Clone(
+        path=trunk_path or found_at,
+        remote=url,
+        trunk=trunk,
+        trunk_path=trunk_path,
+        branches=tuple(
+            _branch(repository, ref, base)
+            for name, ref in refs.items()
+            if name.startswith("refs/heads/") and ref is not own
+        ),
+    )
+
+
+def _absolute(url: str, folder: Path) -> str:
+    """A remote that is a relative path, from the root of the file system; any other as it is."""
+    if re.match(r"[^/]*:", url) or url.startswith("/"):
+        return url
+    return os.path.normpath(folder / url)
+
+
+def _trunk(refs: dict[str, Ref], remote: str) -> str | None:
+    """The default branch: what the remote says, else a usual name, else the only branch there is."""
+    tracking = f"refs/remotes/{remote}/"
+    if head := refs.get(f"{tracking}HEAD"):
+        return head.target.removeprefix(tracking)
+    names = {name.removeprefix("refs/heads/").removeprefix(tracking) for name in refs}
+    for name in TRUNKS:
+        if name in names:
+            return name
+    return names.pop() if len(names) == 1 else None
+
+
+def _newest(repository: Path, own: Ref | None, tracking: Ref | None) -> str:
+    """The trunk's commit: of the local branch and the remote's the one that contains the other, so that
+    neither a fetch nor a commit that is not pushed yet is missed; the remote's when they diverge."""
+    if own and tracking and git.divergence(repository, own.commit, tracking.commit)[0] == 0:
+        return own.commit
+    newest = tracking or own
+    assert newest, "the trunk was found among these references"
+    return newest.commit
+
+
+def _folder(repository: Path, ref: Ref) -> Path | None:
+    """The folder that has the branch checked out; a bare repository itself is none."""
+    folder = Path(ref.worktree) if ref.worktree else None
+    return folder if folder and folder != repository and folder.is_dir() else None
+
+
+def _branch(repository: Path, ref: Ref, trunk: str) -> Branch:
+    ahead, behind = git.divergence(repository, trunk, ref.commit)
+    worktree = _folder(repository, ref)
+    return Branch(
+        name=ref.name.removeprefix("refs/heads/"),
+        commit=ref.commit,
+        subject=ref.subject,
+        committer_email=ref.committer_email,
+        worktree=worktree,
+        uncommitted=git.uncommitted_files(worktree) if worktree else 0,
+        ahead=ahead,
+        behind=behind,
+    )
