@@ -21,7 +21,7 @@ declare
   v_port text;
   v_path text;
 begin
-  if p_remote is null or char_length(p_remote) > 2048 or p_remote ~ '[[:cntrl:]]' then
+  if p_remote is null or char_length(p_remote) > 2048 or p_remote ~ '^-|[[:cntrl:]]' then
     v_url := null;
     v_scp := null;
   elsif v_scheme in ('https', 'http', 'ssh', 'git') then

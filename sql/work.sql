@@ -233,9 +233,11 @@ language plpgsql
 security definer
 set search_path = ''
 as $$
+declare
+  v_id uuid := logic.work_start(p_body::jsonb, p_context);
 begin
   status := 201;
-  body := logic.work_document(logic.work_start(p_body::jsonb, p_context));
+  body := logic.work_document(v_id);
 end
 $$;
 comment on function api.work_start is 'POST /api/v1/work: starts work on a branch';

@@ -1,0 +1,63 @@
+# What one types: make run, make test. mise.toml gives the same targets other names.
+# VENV and PYTHON may be set: make test PYTHON=python3.13 VENV=.venv-313
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest
+
+.PHONY: help setup needs run check test unit integration e2e bench logs-% start-% stop-%
+
+help: ## this list
+	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/ready ## the virtual environment with iMi and its tools
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "iMi needs Python 3.11 or newer: make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Python's venv is missing: sudo apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --group dev --editable .
+	@touch $@
+
+needs:
+	@tests/needs
+
+run: setup ## PostgreSQL, migrations and the API in one process, on http://127.0.0.1:8400
+	@exec $(BIN)/imi up
+
+check: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: setup needs ## everything, with coverage
+	$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+
+unit: setup ## the rules: SQL functions and contract
+	$(PYTEST) tests/sql tests/api/test_contract.py
+
+integration: setup ## the doors: HTTP, command line, deployment, races
+	$(PYTEST) -n 2 --dist loadfile tests/api tests/cli tests/deploy tests/concurrency
+
+e2e: setup needs ## the whole: README's tour, faults, a browser
+	$(PYTEST) tests/e2e tests/faults
+
+bench: setup ## requests/s and latencies beside their references
+	$(BIN)/python -m tests.bench
+
+# One process in the background, its log and pid in .run/: store is imi up, api is imi serve beside it on 8401.
+start-store: command = up
+start-api: command = serve --port 8401
+start-%: setup
+	@mkdir -p .run
+	@if [ -s .run/$*.pid ] && kill -0 $$(cat .run/$*.pid) 2>/dev/null; then echo "runs already, pid $$(cat .run/$*.pid)" >&2; exit 1; fi
+	@nohup $(BIN)/imi $(command) >.run/$*.log 2>&1 </dev/null & echo $$! >.run/$*.pid
+	@echo "started, pid $$(cat .run/$*.pid), log in .run/$*.log"
+
+logs-%:
+	@tail -n 100 .run/$*.log
+
+stop-%:
+	@[ -s .run/$*.pid ] || { echo "does not run" >&2; exit 1; }
+	@pid=$$(cat .run/$*.pid); kill $$pid 2>/dev/null; while kill -0 $$pid 2>/dev/null; do sleep 0.1; done; rm .run/$*.pid; echo stopped
