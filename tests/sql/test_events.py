@@ -1,0 +1,201 @@
+"""sql/events.sql: publishing into the log and reading it."""
+
+import uuid
+
+import pytest
+
+from tests.sql.conftest import CONTEXT, refused
+
+ADMIN = CONTEXT | {"scope": "admin"}
+
+
+@pytest.fixture
+def publish(call):
+    async def post(*events, **context):
+        answer = await call("api.event_publish", body=list(events), context=ADMIN | context)
+        return answer["body"]["items"]
+
+    return post
+
+
+def event(kind="test.happened", **keys):
+    return {"event_type": kind, "payload": {}} | keys
+
+
+async def test_a_minimal_event_is_filled_in(call, at):
+    await at("2030-01-01T00:00Z")
+    taken = await call("api.event_publish", body=event())
+    assert (taken["status"], taken["body"]["new"]) == (202, True)
+    (listed,) = (await call("api.event_list"))["body"]
+    assert listed == {
+        "event_id": taken["body"]["event_id"],
+        "event_type": "test.happened",
+        "timestamp": "2030-01-01T00:00:00+00:00",
+        "version": "1.0.0",
+        "source": {"host": "testhost", "type": "manual", "meta": {"actor": "tester"}},
+        "correlation_ids": [],
+        "agent_context": None,
+        "payload": {},
+    }
+
+
+async def test_a_whole_event_is_served_as_it_came_unknown_keys_too(call):
+    whole = event(
+        event_id=str(uuid.uuid4()),
+        timestamp="2026-02-03T04:05:06.000007+00:00",
+        version="2.1",
+        source={"host": "h", "type": "something new", "extra": 1},
+        correlation_ids=[str(uuid.uuid4()), str(uuid.uuid4())],
+        agent_context={"type": "odd", "checkpoint_id": "c1"},
+        payload={"deep": {"er": [1, None, "é"]}},
+        priority=5,
+        trace={"a": 1},
+    )
+    await call("api.event_publish", body=whole)
+    got = await call("api.event_get", event_id=whole["event_id"])
+    assert (got["status"], got["body"]) == (200, whole)
+
+
+async def test_a_repeated_event_is_not_new_and_keeps_its_place(call, events):
+    one = event(event_id=str(uuid.uuid4()))
+    first = await call("api.event_publish", body=one)
+    again = await call("api.event_publish", body=one | {"payload": {"other": 1}})
+    assert (first["status"], again["status"]) == (202, 200)
+    assert again["body"] == first["body"] | {"new": False}
+    assert (await call("api.event_get", event_id=one["event_id"]))["body"]["payload"] == {}
+    listed = await call("api.event_publish", body=[one, event("a.b"), event("a.c", event_id=one["event_id"])])
+    assert listed["status"] == 202
+    assert [i["new"] for i in listed["body"]["items"]] == [False, True, False]
+    twice = event(event_id=str(uuid.uuid4()))
+    inside = await call("api.event_publish", body=[twice, twice])
+    assert [i["new"] for i in inside["body"]["items"]] == [True, False]
+    assert len({i["cursor"] for i in inside["body"]["items"]}) == 1
+    assert len(await events()) == 3
+
+
+async def test_the_requests_causes_are_added_to_the_events_own(db, call):
+    own, also = str(uuid.uuid4()), str(uuid.uuid4())
+    answer = await call(
+        "api.event_publish", body=event(correlation_ids=[own]), context=ADMIN | {"correlation_ids": [also, own]}
+    )
+    served = (await call("api.event_get", event_id=answer["body"]["event_id"]))["body"]
+    assert served["correlation_ids"] == [own, also]
+    effects = await db.fetch("select cause::text from bloodbank.causes where effect = $1", uuid.UUID(answer["body"]["event_id"]))
+    assert {r[0] for r in effects} == {own, also}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([], "object"),
+        ("x", "object"),
+        ({"payload": {}}, "event_type"),
+        ({"event_type": "a"}, "payload"),
+        (event(payload=[]), "payload"),
+        (event(event_id="x"), "event_id"),
+        (event(event_id=5), "event_id"),
+        (event(correlation_ids=["x"]), "correlation id"),
+        (event(correlation_ids=[None]), "correlation id"),
+        (event(correlation_ids="x"), "correlation_ids"),
+        (event(source=[]), "source"),
+        (event(agent_context="x"), "agent_context"),
+        (event(timestamp="x"), "timestamp"),
+        (event(timestamp="1969-12-31T23:59:59Z"), "1970"),
+        (event(timestamp="2200-01-01T00:00:01Z"), "2200"),
+        (event(timestamp="infinity"), "2200"),
+        (event(version="x" * 21), "version"),
+        (event(payload={"x": "y" * (1 << 20)}), "1 MiB"),
+    ],
+)
+async def test_a_bad_event_refuses_the_whole_list_and_names_its_index(call, events, bad, message):
+    with refused(400, "VALIDATION_ERROR") as error:
+        await call("api.event_publish", body=[event(), bad])
+    (fault,) = error["params"]["errors"]
+    assert fault["path"] == "1"
+    assert message in fault["message"]
+    assert await events() == []
+
+
+async def test_imis_own_types_need_an_admin(call):
+    with refused(403, "FORBIDDEN") as error:
+        await call("api.event_publish", body=[event(), event("imi.work.started")])
+    assert error["params"]["index"] == 1
+
+
+async def test_filters_by_type_pattern_workflow_cause_and_time(call, publish):
+    flow, cause = str(uuid.uuid4()), str(uuid.uuid4())
+    await publish(
+        event("bmad.workflow.started", payload={"workflow_id": flow}, timestamp="2026-01-01T00:00:00Z"),
+        event("bmad.workflow.phase.completed", correlation_ids=[flow], timestamp="2026-01-02T00:00:00Z"),
+        event("agent.handoff.accepted", correlation_ids=[cause], timestamp="2026-01-03T00:00:00Z"),
+        event("bmad.workflow.completed", timestamp="2026-01-04T00:00:00Z"),
+    )
+
+    async def days(**filters):
+        return [e["timestamp"][8:10] for e in (await call("api.event_list", **filters))["body"]]
+
+    assert await days() == ["04", "03", "02", "01"]
+    assert await days(order="asc", limit=2) == ["01", "02"]
+    assert await days(limit=2, offset=1) == ["03", "02"]
+    assert await days(event_type="bmad.workflow.completed") == ["04"]
+    assert await days(event_type="bmad.workflow.*") == ["04", "01"]
+    assert await days(event_type="bmad.workflow.#") == ["04", "02", "01"]
+    assert await days(event_type="nothing.#") == []
+    assert await days(workflow_id=flow) == ["02", "01"]
+    assert await days(correlation_id=cause) == ["03"]
+    counted = await call("api.event_list", event_type="bmad.#", limit=1, count=True)
+    assert counted["headers"]["X-Total-Count"] == "3"
+
+
+async def test_time_bounds_are_inclusive(db, call, publish):
+    await publish(*(event(timestamp=f"2026-01-0{day}T00:00:00Z") for day in (1, 2, 3)))
+    rows = await db.fetchval("""
+        select json_array_length(body) from api.event_list(p_start_time => '2026-01-02Z', p_end_time => '2026-01-03Z')""")
+    assert rows == 2
+
+
+async def test_a_cursor_walks_the_log_in_order_and_filters_move_it_on(call, publish):
+    taken = await publish(*(event("a.b" if n % 3 else "c.d") for n in range(10)))
+    seen, cursor = [], 0
+    while True:
+        page = await call("api.event_list", after=cursor, limit=4)
+        if not page["body"]:
+            break
+        seen += [e["event_id"] for e in page["body"]]
+        cursor = int(page["headers"]["X-Next-Cursor"])
+    assert seen == [t["event_id"] for t in taken]
+    nothing = await call("api.event_list", after=0, event_type="x.y")
+    assert int(nothing["headers"]["X-Next-Cursor"]) == taken[-1]["cursor"]
+
+
+async def test_cursors_that_cannot_be_right(db, call, publish):
+    taken = await publish(event())
+    for wrong in ({"order": "asc"}, {"offset": 0}):
+        with refused(400, "VALIDATION_ERROR"):
+            await call("api.event_list", after=0, **wrong)
+    with refused(400, "INVALID_CURSOR"):
+        await call("api.event_list", after=taken[0]["cursor"] + 1000)
+    await db.execute("insert into bloodbank.cursors (name, position) values ('pruned', $1)", taken[0]["cursor"])
+    with refused(410, "GONE") as error:
+        await call("api.event_list", after=taken[0]["cursor"] - 1)
+    assert error["params"]["oldest"] == taken[0]["cursor"]
+    assert (await call("api.event_list", after=taken[0]["cursor"]))["body"] == []
+
+
+async def test_unknown_events(call):
+    answer = await call("api.event_get", event_id=uuid.uuid4())
+    assert (answer["status"], answer["body"]["detail"]["code"]) == (404, "NOT_FOUND")
+
+
+async def test_a_page_of_envelopes_ends_at_32_mib(call, publish):
+    for _ in range(3):
+        await publish(*(event(payload={"x": "y" * 1_000_000}) for _ in range(15)))
+    page = await call("api.event_list", after=0, limit=1000)
+    assert 30 < len(page["body"]) < 45
+    rest = await call("api.event_list", after=int(page["headers"]["X-Next-Cursor"]), limit=1000)
+    assert len(page["body"]) + len(rest["body"]) == 45
+
+
+async def test_types_are_found_by_hopping(db, publish):
+    await publish(*(event(t) for t in ("a", "a.b", "a.b", "a.c", "b.c")))
+    assert [r[0] for r in await db.fetch("select logic.event_types('a.#')")] == ["a", "a.b", "a.c"]
