@@ -2,8 +2,11 @@
 -- drops what no file names any more, and then runs the last file, which says who may enter. By hand:
 --   imi db psql -- --single-transaction -f sql/load.sql
 \ir prelude.sql
+\ir log.sql
 \ir events.sql
 \ir keys.sql
 \ir projects.sql
 \ir work.sql
+\ir claims.sql
+\ir worktrees.sql
 \ir grants.sql

@@ -38,19 +38,19 @@ async def running(data_dir: Path) -> AsyncIterator[str]:
 
     While it is used it is watched: a server that was killed is started again within a second or so.
     """
-    joining = asyncio.ensure_future(asyncio.to_thread(_join, data_dir))
+    joining = asyncio.ensure_future(asyncio.to_thread(join, data_dir))
     try:
         cluster, users = await asyncio.shield(joining)
     except asyncio.CancelledError:
         with contextlib.suppress(DatabaseError):
-            await asyncio.to_thread(_leave, *await joining)
+            await asyncio.to_thread(leave, *await joining)
         raise
     watch = asyncio.create_task(_watch(cluster))
     try:
         yield url(cluster)
     finally:
         watch.cancel()
-        await asyncio.to_thread(_leave, cluster, users)
+        await asyncio.to_thread(leave, cluster, users)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,11 @@ def _door(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _join(data_dir: Path) -> tuple[Cluster, int]:
+def join(data_dir: Path) -> tuple[Cluster, int]:
+    """Become a user of the server, the first one by starting it: what `running` does without an event loop.
+
+    Answers the cluster and the open lock file, both for `leave`. Raises DatabaseError.
+    """
     home = home_of(data_dir)
     with _door(home):
         users = _open(home / "users.lock")
@@ -110,7 +114,8 @@ def _join(data_dir: Path) -> tuple[Cluster, int]:
     return cluster, users
 
 
-def _leave(cluster: Cluster, users: int) -> None:
+def leave(cluster: Cluster, users: int) -> None:
+    """Stop being a user, the last one by stopping the server."""
     with _door(cluster.home):
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)

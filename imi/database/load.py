@@ -168,6 +168,6 @@ async def _drop(connection: Connection, drop_dependents: bool) -> None:
     if others and not drop_dependents:
         raise DatabaseError(
             "This release must replace the schemas logic, api, analytics and ops, and these objects of yours "
-            f"depend on them: {', '.join(others)}. Drop them, or let --drop-dependents do it, and make them again"
+            f"stand on them: {', '.join(others)}. Drop them first, or let --drop-dependents drop them"
         )
     await connection.execute(f"drop schema if exists {', '.join(BEHAVIOUR)} cascade")
