@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from imi.worktrees import git
 from imi.worktrees.git import GitError, Ref
 
 UNSEARCHED = frozenset({"node_modules"})
 TRUNKS = ("main", "master", "trunk")
+
+Skipped = tuple[Path, str]
+"""A folder that was passed over, and why."""
+Progress = Callable[[str, int, int], None]
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +45,10 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Clone:
-    """A repository on this disk. `trunk` is the default branch's name, None while there is no commit."""
+    """A repository on this disk as it was at `observed_at`. `trunk` is the default branch's name, None while
+    there is no commit."""
 
+    observed_at: datetime
     path: Path
     remote: str
     trunk: str | None
@@ -46,13 +56,13 @@ class Clone:
     branches: tuple[Branch, ...]
 
 
-def find(root: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
+def find(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
     """Every folder at or below `root` that is a working tree or a bare repository, in order of path. Hidden
     folders and node_modules are not searched and symbolic links not followed. What cannot be read is added to
-    `unreadable` with the reason."""
+    `skipped` with the reason."""
 
     def note(error: OSError) -> None:
-        unreadable.append((Path(error.filename), error.strerror or "cannot be read"))
+        skipped.append((Path(error.filename), error.strerror or "cannot be read"))
 
     for folder, subfolders, files in os.walk(root, onerror=note):
         if ".git" in subfolders or ".git" in files:
@@ -63,26 +73,49 @@ def find(root: Path, unreadable: list[tuple[Path, str]]) -> Iterator[Path]:
         subfolders[:] = sorted(name for name in subfolders if name[0] != "." and name not in UNSEARCHED)
 
 
+def read(root: Path, progress: Progress) -> tuple[list[Clone], list[Skipped]]:
+    """Every clone at or below `root` once, however many worktrees it has there, in order of path; and what
+    had to be passed over. `progress` is told what is under way, how much is done, and of how much."""
+    skipped: list[Skipped] = []
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        folders = [(folder, threads.submit(git.common_dir, folder)) for folder in find(root, skipped)]
+        repositories: dict[Path, Path] = {}
+        for folder, repository in _answers(folders, "finding clones", progress, skipped):
+            repositories.setdefault(repository, folder)
+        jobs = [
+            (folder, threads.submit(inspect, repository, folder))
+            for repository, folder in repositories.items()
+        ]
+        return [clone for _, clone in _answers(jobs, "reading clones", progress, skipped)], skipped
+
+
+def _answers(
+    jobs: list[tuple[Path, Future[Answer]]], label: str, progress: Progress, skipped: list[Skipped]
+) -> Iterator[tuple[Path, Answer]]:
+    for done, (folder, job) in enumerate(jobs):
+        progress(label, done, len(jobs))
+        try:
+            yield folder, job.result()
+        except GitError as error:
+            skipped.append((folder, str(error)))
+
+
 def inspect(repository: Path, found_at: Path) -> Clone:
     """The clone whose repository (`git.common_dir`) was found through a folder. GitError says why it cannot
     be registered or read."""
-    names = git.remotes(repository)
-    if not names:
-        raise GitError("no remote: give it one with `git remote add origin URL`")
-    if "origin" not in names and len(names) > 1:
-        raise GitError(f"{len(names)} remotes and none is called origin")
-    remote = "origin" if "origin" in names else names[0]
-    url = _absolute(git.remote_url(repository, remote), found_at)
+    observed_at = datetime.now(UTC)
+    remote, url = remote_of(repository, found_at)
     refs = {ref.name: ref for ref in git.refs(repository, "refs/heads", f"refs/remotes/{remote}")}
     trunk = _trunk(refs, remote)
     if trunk is None:
         if refs:
             raise GitError(f"no trunk among its branches: name it with `git remote set-head {remote} --auto`")
-        return Clone(found_at, url, None, None, ())
+        return Clone(observed_at, found_at, url, None, None, ())
     own = refs.get(f"refs/heads/{trunk}")
     base = _newest(repository, own, refs.get(f"refs/remotes/{remote}/{trunk}"))
-    trunk_path = own and _folder(repository, own)
+    trunk_path = _folder(repository, own) if own else None
     return Clone(
+        observed_at=observed_at,
         path=trunk_path or found_at,
         remote=url,
         trunk=trunk,
@@ -95,11 +128,18 @@ def inspect(repository: Path, found_at: Path) -> Clone:
     )
 
 
-def _absolute(url: str, folder: Path) -> str:
-    """A remote that is a relative path, from the root of the file system; any other as it is."""
-    if re.match(r"[^/]*:", url) or url.startswith("/"):
-        return url
-    return os.path.normpath(folder / url)
+def remote_of(repository: Path, folder: Path) -> tuple[str, str]:
+    """The name and the URL of the remote that says which project a clone is: origin, else the only one. A
+    relative path counts from `folder`, the clone's root. GitError says why there is none."""
+    names = git.remotes(repository)
+    if not names:
+        raise GitError("no remote: give it one with `git remote add origin URL`")
+    if "origin" not in names and len(names) > 1:
+        raise GitError(f"{len(names)} remotes and none is called origin")
+    name = "origin" if "origin" in names else names[0]
+    url = git.remote_url(repository, name)
+    is_relative = not url.startswith("/") and not re.match(r"[^/]*:", url)
+    return name, os.path.normpath(folder / url) if is_relative else url
 
 
 def _trunk(refs: dict[str, Ref], remote: str) -> str | None:

@@ -65,6 +65,11 @@ def common_dir(folder: Path) -> Path:
     return Path(answer.removesuffix("\n")).resolve()
 
 
+def top_level(folder: Path) -> Path:
+    """The root of the working tree that `folder` is in."""
+    return Path(run(folder, "rev-parse", "--show-toplevel").removesuffix("\n"))
+
+
 def remotes(repository: Path) -> list[str]:
     """The names of its remotes."""
     listed = run(

@@ -1,0 +1,52 @@
+"""Arguments and options that several commands take, each with one meaning everywhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+WorkType = Literal["feature", "fix", "experiment", "review", "devops", "aiops"]
+SourceType = Literal["plane_ticket", "bloodbank_command", "agent_assignment", "manual"]
+CompletionType = Literal["merged", "abandoned", "superseded"]
+Status = Literal["clean", "uncommitted", "ahead", "behind", "diverged", "merged", "abandoned", "superseded"]
+PrState = Literal["open", "merged", "closed"]
+Kind = Literal["submodule", "local", "external"]
+Relation = Literal["depends_on", "produces_events_for", "consumes_events_from"]
+Scope = Literal["read", "write", "admin"]
+Ternary = Literal["true", "false", "all"]
+
+Project = Annotated[str, typer.Argument(help="The project: its id, or any spelling of its remote.")]
+OfProject = Annotated[
+    str | None, typer.Option("--project", help="Of this project only: its id, or any spelling of its remote.")
+]
+WorkItem = Annotated[str, typer.Argument(help="The work item's id.")]
+Everything = Annotated[bool, typer.Option("--all", help="All pages, not only one.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="The most that one page holds.")]
+Offset = Annotated[int, typer.Option(min=0, help="How many to pass over first.")]
+FencingToken = Annotated[
+    int | None,
+    typer.Option(min=1, help="Your claim's token: refused (exit 4) if somebody has claimed since."),
+]
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter('not a JSON object, such as {"team": "payments"}')
+    return value
+
+
+Metadata = Annotated[
+    dict[str, Any] | None,
+    typer.Option(parser=_json_object, metavar="JSON", help="What else to keep beside it: a JSON object."),
+]
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None: a request's body from optional flags."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,202 @@
+"""`imi components`: what a project is made of, and what depends on what."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.arguments import Everything, Kind, Limit, Metadata, Offset, OfProject, Project, Relation, given
+from imi.cli.client import Api, is_uuid, segment
+from imi.cli.command import CONFLICT, NOT_FOUND, Failure, command, group
+from imi.cli.render import Column, page, table
+
+app = group("Components of a project, and what depends on what.")
+
+Component = Annotated[str, typer.Argument(help="The component: its id, or its name if that is the only one.")]
+Within = Annotated[str | None, typer.Option("--project", help="Where the name is looked up.")]
+
+
+def _component_id(api: Api, component: str, project: str | None) -> str:
+    """The id of a component named by its id or by its name."""
+    if is_uuid(component):
+        return component
+    parent = project and api.project_id(project)
+    listed = api.list("/components", everything=True, limit=1, parent_project_id=parent)["items"]
+    ids = [each["id"] for each in listed if each["name"] == component]
+    if not ids:
+        raise Failure("NOT_FOUND", f"no component is called {component}", "imi components list", NOT_FOUND)
+    if len(ids) > 1:
+        raise Failure(
+            "CONFLICT",
+            f"{len(ids)} components are called {component}",
+            "say whose with --project, or pass its id",
+            CONFLICT,
+        )
+    return str(ids[0])
+
+
+@command(
+    app,
+    "list",
+    example="imi components list --project https://github.com/33GOD/33GOD --kind submodule",
+    show=page(
+        Column("name", "name"),
+        Column("kind", "kind"),
+        Column("path", "path"),
+        Column("enabled", "enabled"),
+        Column("id", "id", whole=True),
+    ),
+)
+def list_(
+    api: Api,
+    project: OfProject = None,
+    kind: Annotated[Kind | None, typer.Option(help="Of this kind only.")] = None,
+    enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only these.")] = None,
+    metadata: Metadata = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    everything: Everything = False,
+) -> Any:
+    """List components, newest first."""
+    return api.list(
+        "/components",
+        everything,
+        limit,
+        offset,
+        parent_project_id=project and api.project_id(project),
+        kind=kind,
+        enabled=enabled,
+        metadata=metadata,
+    )
+
+
+@command(
+    app,
+    "register",
+    example="imi components register PROJECT bloodbank bloodbank/trunk-main --kind submodule",
+    show=lambda component: component["id"],
+)
+def register(
+    api: Api,
+    project: Project,
+    name: Annotated[str, typer.Argument(help="Its name, once in a project.")],
+    path: Annotated[str, typer.Argument(help="Where it is in the project.")],
+    kind: Annotated[Kind, typer.Option(help="How it comes to be there.")] = "local",
+    enabled: Annotated[
+        bool | None, typer.Option("--enabled/--disabled", help="Whether it takes part.")
+    ] = None,
+    linked_project: Annotated[str | None, typer.Option(help="The project that it is: id or remote.")] = None,
+    metadata: Metadata = None,
+) -> Any:
+    """Register a component and print its id. Again: what is given is changed."""
+    body = given(
+        parent_project_id=api.project_id(project),
+        name=name,
+        path=path,
+        kind=kind,
+        enabled=enabled,
+        linked_project_id=linked_project and api.project_id(linked_project),
+        metadata=metadata,
+    )
+    return api.post("/components", body)
+
+
+def _show_seeded(summary: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    counts = ", ".join(f"{summary[what]} {what}" for what in ("created", "updated", "unchanged"))
+    changed = [each for each in summary["components"] if each["action"] != "unchanged"]
+    drawn = [table(changed, Column("component", "name"), Column("action", "action"))] if changed else []
+    return Group(*drawn, f"{'would be ' if summary['dry_run'] else ''}{counts}")
+
+
+@command(app, "seed", example="imi components seed components.toml --dry-run", show=_show_seeded)
+def seed(
+    api: Api,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A components.toml.")],
+    project: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose they are: an id, or a remote, registered if it is new.  [default: the git remote of "
+            "the repository that holds FILE]",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> Any:
+    """Register the components of a manifest: a table [components] of NAME = {path, kind, enabled}.
+
+    Other keys of an entry become its metadata. A component that the manifest does not name is left alone.
+    Running it again changes only what the manifest has changed.
+    """
+    from imi.cli.seed import seed
+
+    return seed(api, file, project, dry_run)
+
+
+@command(
+    app,
+    "relate",
+    example="imi components relate flume produces_events_for candybar",
+    show=lambda relationship: relationship["id"],
+)
+def relate(
+    api: Api,
+    source: Component,
+    relation: Annotated[
+        Relation, typer.Argument(help="What the first is to the second.", metavar="RELATION")
+    ],
+    target: Annotated[str, typer.Argument(help="The other component.")],
+    project: Within = None,
+    metadata: Metadata = None,
+) -> Any:
+    """Say how one component relates to another, and print the relationship's id."""
+    path = f"/components/{segment(_component_id(api, source, project))}/relationships"
+    target_id = _component_id(api, target, project)
+    return api.post(path, given(target_component_id=target_id, relationship_type=relation, metadata=metadata))
+
+
+def _show_graph(graph: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    names = {node["id"]: node["name"] for node in graph["nodes"]}
+
+    def relations(node: Any) -> str:
+        edges = (edge for edge in graph["edges"] if edge["source"] == node["id"])
+        return ", ".join(f"{edge['type']} {names[edge['target']]}" for edge in edges)
+
+    drawn = table(
+        graph["nodes"],
+        Column("depth", "depth", right=True),
+        Column("component", "name"),
+        Column("kind", "kind", wide=100),
+        Column("relations", relations),
+    )
+    return Group(drawn, *(["cut: there is more behind; see --depth"] if graph["truncated"] else []))
+
+
+Depth = Annotated[int | None, typer.Option(min=0, help="How many steps to follow.")]
+OfType = Annotated[Relation | None, typer.Option("--type", help="Follow these relationships only.")]
+
+
+@command(app, "graph", example="imi components graph flume --depth 2", show=_show_graph)
+def graph(
+    api: Api, component: Component, project: Within = None, depth: Depth = None, relation: OfType = None
+) -> Any:
+    """Show what a component depends on, step by step."""
+    return _walk(api, component, project, "out", depth, relation)
+
+
+@command(app, "impact", example="imi components impact bloodbank --type depends_on", show=_show_graph)
+def impact(
+    api: Api, component: Component, project: Within = None, depth: Depth = None, relation: OfType = None
+) -> Any:
+    """Show what depends on a component: what a change of it may reach."""
+    return _walk(api, component, project, "in", depth, relation)
+
+
+def _walk(
+    api: Api, component: str, project: str | None, direction: str, depth: int | None, relation: str | None
+) -> Any:
+    path = f"/components/{segment(_component_id(api, component, project))}/graph"
+    return api.get(path, direction=direction, depth=depth, type=relation)

@@ -1,0 +1,140 @@
+"""`imi projects`: which repositories there are."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.arguments import Everything, Limit, Metadata, Offset, Project, Ternary, given
+from imi.cli.client import Api, segment
+from imi.cli.command import command, group
+from imi.cli.render import Column, note, page, record
+
+app = group("Projects: repositories, each with one id however its remote is spelled.")
+
+COLUMNS = (
+    Column("name", "name"),
+    Column("id", "id", whole=True),
+    Column("remote_origin", "remote_origin"),
+    Column("active", lambda project: "active" if project["active"] else "inactive"),
+    Column("work", "work_item_count", wide=100, right=True),
+    Column("in flight", "inflight_count", wide=100, right=True),
+)
+
+Name = Annotated[str | None, typer.Option(help="What to call it.")]
+Description = Annotated[str | None, typer.Option(help="What it is.")]
+DefaultBranch = Annotated[str | None, typer.Option(help="Its trunk.")]
+TrunkPath = Annotated[str | None, typer.Option(help="The folder that has the trunk checked out.")]
+
+
+@command(app, "list", example="imi projects list --search core --all", show=page(*COLUMNS))
+def list_(
+    api: Api,
+    search: Annotated[str | None, typer.Option(help="Part of a name, or one spelled nearly so.")] = None,
+    active: Annotated[Ternary, typer.Option(help="Active ones, removed ones, or both.")] = "true",
+    metadata: Annotated[Metadata, typer.Option(help="Whose metadata contains this JSON object.")] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    everything: Everything = False,
+) -> Any:
+    """List projects: newest first, or with --search best first."""
+    return api.list("/projects", everything, limit, offset, search=search, active=active, metadata=metadata)
+
+
+def _show_registered(project: dict[str, Any]) -> str:
+    note(f"{project['name']}: {project['remote_origin']}")
+    return str(project["id"])
+
+
+@command(
+    app,
+    "register",
+    example="imi projects register git@github.com:33GOD/iMi.git --description 'The registry'",
+    show=_show_registered,
+)
+def register(
+    api: Api,
+    remote_origin: Annotated[str, typer.Argument(help="A git URL, user@host:path, or an absolute path.")],
+    name: Name = None,
+    description: Description = None,
+    default_branch: DefaultBranch = None,
+    trunk_path: TrunkPath = None,
+    metadata: Metadata = None,
+) -> Any:
+    """Register a repository and print its id. Known already: the same id; removed before: it is back."""
+    return api.post(
+        "/projects",
+        given(
+            remote_origin=remote_origin,
+            name=name,
+            description=description,
+            default_branch=default_branch,
+            trunk_path=trunk_path,
+            metadata=metadata,
+        ),
+    )
+
+
+@command(app, "get", example="imi projects get https://github.com/33GOD/iMi", show=record)
+def get(api: Api, project: Project) -> Any:
+    """Show one project, active or not."""
+    return api.get(f"/projects/{api.project_id(project)}")
+
+
+@command(app, "update", example="imi projects update PROJECT --default-branch trunk", show=record)
+def update(
+    api: Api,
+    project: Project,
+    name: Name = None,
+    description: Description = None,
+    default_branch: DefaultBranch = None,
+    trunk_path: TrunkPath = None,
+    metadata: Metadata = None,
+    remote_origin: Annotated[
+        str | None, typer.Option(help="Where it has moved; the old remote goes on finding it.")
+    ] = None,
+) -> Any:
+    """Change what is given, leave the rest. Metadata is replaced as a whole."""
+    body = given(
+        name=name,
+        description=description,
+        default_branch=default_branch,
+        trunk_path=trunk_path,
+        metadata=metadata,
+        remote_origin=remote_origin,
+    )
+    return api.patch(f"/projects/{api.project_id(project)}", body)
+
+
+@command(
+    app,
+    "remove",
+    example="imi projects remove https://github.com/33GOD/old-one",
+    show=lambda data: "removed, with its active work items; registering it again brings it back",
+)
+def remove(api: Api, project: Project) -> Any:
+    """Take a project out of the lists, and its active work with it. Nothing is deleted; again is no error."""
+    return api.call("DELETE", f"/projects/{segment(api.project_id(project))}").data
+
+
+def _show_scan(summary: dict[str, Any]) -> Any:
+    from imi.cli.scan import show
+
+    return show(summary)
+
+
+@command(app, "scan", example="imi projects scan ~/code", show=_show_scan)
+def scan(
+    api: Api,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Where your clones are.")],
+) -> Any:
+    """Register every clone below a folder, and its unfinished branches as work.
+
+    Every local branch that is neither the trunk nor merged becomes a work item with its state as git tells
+    it. Running it again changes only what has changed. Clones without a remote are reported and passed over,
+    since nothing else names a project on every machine; so is what git cannot read. Hidden folders and
+    node_modules are not searched.
+    """
+    from imi.cli.scan import scan
+
+    return scan(api, folder)
