@@ -17,11 +17,13 @@ Relation = Literal["depends_on", "produces_events_for", "consumes_events_from"]
 Scope = Literal["read", "write", "admin"]
 Ternary = Literal["true", "false", "all"]
 
-Project = Annotated[str, typer.Argument(help="The project: its id, or any spelling of its remote.")]
+Project = Annotated[
+    str, typer.Argument(metavar="PROJECT", help="The project: its id, or any spelling of its remote.")
+]
 OfProject = Annotated[
     str | None, typer.Option("--project", help="Of this project only: its id, or any spelling of its remote.")
 ]
-WorkItem = Annotated[str, typer.Argument(help="The work item's id.")]
+WorkItem = Annotated[str, typer.Argument(metavar="WORK_ITEM", help="The work item's id.")]
 Everything = Annotated[bool, typer.Option("--all", help="All pages, not only one.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="The most that one page holds.")]
 Offset = Annotated[int, typer.Option(min=0, help="How many to pass over first.")]
@@ -41,10 +43,12 @@ def _json_object(text: str) -> dict[str, Any]:
     return value
 
 
-Metadata = Annotated[
-    dict[str, Any] | None,
-    typer.Option(parser=_json_object, metavar="JSON", help="What else to keep beside it: a JSON object."),
-]
+def _metadata(help_text: str) -> Any:
+    return typer.Option("--metadata", parser=_json_object, metavar="JSON", help=help_text)
+
+
+Metadata = Annotated[dict[str, Any] | None, _metadata("What else to keep beside it: a JSON object.")]
+WithMetadata = Annotated[dict[str, Any] | None, _metadata("Whose metadata contains this JSON object.")]
 
 
 def given(**fields: Any) -> dict[str, Any]:

@@ -5,14 +5,28 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.arguments import Everything, Kind, Limit, Metadata, Offset, OfProject, Project, Relation, given
+from imi.cli.arguments import (
+    Everything,
+    Kind,
+    Limit,
+    Metadata,
+    Offset,
+    OfProject,
+    Project,
+    Relation,
+    WithMetadata,
+    given,
+)
 from imi.cli.client import Api, is_uuid, segment
 from imi.cli.command import CONFLICT, NOT_FOUND, Failure, command, group
 from imi.cli.render import Column, page, table
 
 app = group("Components of a project, and what depends on what.")
 
-Component = Annotated[str, typer.Argument(help="The component: its id, or its name if that is the only one.")]
+Component = Annotated[
+    str,
+    typer.Argument(metavar="COMPONENT", help="The component: its id, or its name if that is the only one."),
+]
 Within = Annotated[str | None, typer.Option("--project", help="Where the name is looked up.")]
 
 
@@ -52,7 +66,7 @@ def list_(
     project: OfProject = None,
     kind: Annotated[Kind | None, typer.Option(help="Of this kind only.")] = None,
     enabled: Annotated[bool | None, typer.Option("--enabled/--disabled", help="Only these.")] = None,
-    metadata: Metadata = None,
+    metadata: WithMetadata = None,
     limit: Limit = 100,
     offset: Offset = 0,
     everything: Everything = False,
@@ -79,8 +93,8 @@ def list_(
 def register(
     api: Api,
     project: Project,
-    name: Annotated[str, typer.Argument(help="Its name, once in a project.")],
-    path: Annotated[str, typer.Argument(help="Where it is in the project.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, once in a project.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Where it is in the project.")],
     kind: Annotated[Kind, typer.Option(help="How it comes to be there.")] = "local",
     enabled: Annotated[
         bool | None, typer.Option("--enabled/--disabled", help="Whether it takes part.")
@@ -113,7 +127,9 @@ def _show_seeded(summary: dict[str, Any]) -> Any:
 @command(app, "seed", example="imi components seed components.toml --dry-run", show=_show_seeded)
 def seed(
     api: Api,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A components.toml.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A components.toml.")
+    ],
     project: Annotated[
         str | None,
         typer.Option(
@@ -124,10 +140,11 @@ def seed(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
 ) -> Any:
-    """Register the components of a manifest: a table [components] of NAME = {path, kind, enabled}.
+    """Register the components of a manifest.
 
-    Other keys of an entry become its metadata. A component that the manifest does not name is left alone.
-    Running it again changes only what the manifest has changed.
+    The manifest is TOML with a table [components] of NAME = {path, kind, enabled}. Other keys of an entry
+    become its metadata. A component that the manifest does not name is left alone. Running it again
+    changes only what the manifest has changed.
     """
     from imi.cli.seed import seed
 
@@ -142,15 +159,15 @@ def seed(
 )
 def relate(
     api: Api,
-    source: Component,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A component: its id or its name.")],
     relation: Annotated[
         Relation, typer.Argument(help="What the first is to the second.", metavar="RELATION")
     ],
-    target: Annotated[str, typer.Argument(help="The other component.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The other component.")],
     project: Within = None,
     metadata: Metadata = None,
 ) -> Any:
-    """Say how one component relates to another, and print the relationship's id."""
+    """Say how two components relate. Prints the relationship's id."""
     path = f"/components/{segment(_component_id(api, source, project))}/relationships"
     target_id = _component_id(api, target, project)
     return api.post(path, given(target_component_id=target_id, relationship_type=relation, metadata=metadata))
@@ -183,7 +200,7 @@ OfType = Annotated[Relation | None, typer.Option("--type", help="Follow these re
 def graph(
     api: Api, component: Component, project: Within = None, depth: Depth = None, relation: OfType = None
 ) -> Any:
-    """Show what a component depends on, step by step."""
+    """Show what a component depends on. Step by step, each component once."""
     return _walk(api, component, project, "out", depth, relation)
 
 
@@ -191,7 +208,7 @@ def graph(
 def impact(
     api: Api, component: Component, project: Within = None, depth: Depth = None, relation: OfType = None
 ) -> Any:
-    """Show what depends on a component: what a change of it may reach."""
+    """Show what depends on a component. That is what a change of it may reach."""
     return _walk(api, component, project, "in", depth, relation)
 
 

@@ -20,11 +20,13 @@ def _show_new(key: dict[str, Any]) -> str:
 @command(app, "create", example="imi keys create ci --scope write", show=_show_new)
 def create(
     api: Api,
-    name: Annotated[str, typer.Argument(help="What it is for; stands in the log of what it did.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What it is for; stands in the log of what it did.")
+    ],
     scope: Annotated[Scope, typer.Option(help="What it may do; each contains the one before.")] = "read",
     expires_at: Annotated[str | None, typer.Option(help="When it ends, as 2026-12-31T00:00:00Z.")] = None,
 ) -> Any:
-    """Make a key and print it: the only time that it is shown."""
+    """Make a key and print it. It is shown this once."""
     return api.post("/api-keys", given(name=name, scope=scope, expires_at=expires_at))
 
 
@@ -50,6 +52,8 @@ def list_(api: Api, limit: Limit = 100, offset: Offset = 0, everything: Everythi
     example="imi keys revoke 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10",
     show=lambda data: "revoked: within 5 seconds no server takes it any more",
 )
-def revoke(api: Api, key: Annotated[str, typer.Argument(help="The key's id, from `imi keys list`.")]) -> Any:
+def revoke(
+    api: Api, key: Annotated[str, typer.Argument(metavar="KEY", help="The key's id, from `imi keys list`.")]
+) -> Any:
     """Revoke a key. Again is no error."""
     return api.call("DELETE", f"/api-keys/{segment(key)}").data

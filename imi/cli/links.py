@@ -26,7 +26,7 @@ Title = Annotated[str | None, typer.Option(help="Its title.")]
 def ticket(
     api: Api,
     work_item: WorkItem,
-    ticket: Annotated[str, typer.Argument(help="The ticket's id, as PROJ-123.")],
+    ticket: Annotated[str, typer.Argument(metavar="TICKET", help="The ticket's id, as PROJ-123.")],
     title: Title = None,
     url: Annotated[str | None, typer.Option(help="Where to read it.")] = None,
     state: Annotated[str | None, typer.Option(help="Its state.")] = None,
@@ -48,7 +48,7 @@ def ticket(
 def pr(
     api: Api,
     work_item: WorkItem,
-    url: Annotated[str, typer.Argument(help="The pull request's URL.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="The pull request's URL.")],
     number: Annotated[
         int | None, typer.Option(min=1, help="Its number.  [default: the URL's last]", show_default=False)
     ] = None,
@@ -76,7 +76,7 @@ def pr(
 @command(app, "pr-update", example="imi links pr-update PR_LINK --state merged", show=_show)
 def pr_update(
     api: Api,
-    pr_link: Annotated[str, typer.Argument(help="The link's id.")],
+    pr_link: Annotated[str, typer.Argument(metavar="PR_LINK", help="The link's id.")],
     state: Annotated[PrState | None, typer.Option(help="Its state; merged is final.")] = None,
     title: Title = None,
     metadata: Metadata = None,
@@ -96,7 +96,7 @@ def pr_update(
 def deploy(
     api: Api,
     work_item: WorkItem,
-    deploy: Annotated[str, typer.Argument(help="The deploy's id.")],
+    deploy: Annotated[str, typer.Argument(metavar="DEPLOY", help="The deploy's id.")],
     environment: Annotated[str, typer.Option(help="Where it went.")],
     commit: Annotated[str, typer.Option(help="The commit that was deployed.")],
     deployed_at: Annotated[str | None, typer.Option(help="When, as 2026-02-11T10:30:00Z.")] = None,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.arguments import Everything, Limit, Metadata, Offset, Project, Ternary, given
+from imi.cli.arguments import Everything, Limit, Metadata, Offset, Project, Ternary, WithMetadata, given
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
 from imi.cli.render import Column, note, page, record
@@ -32,7 +32,7 @@ def list_(
     api: Api,
     search: Annotated[str | None, typer.Option(help="Part of a name, or one spelled nearly so.")] = None,
     active: Annotated[Ternary, typer.Option(help="Active ones, removed ones, or both.")] = "true",
-    metadata: Annotated[Metadata, typer.Option(help="Whose metadata contains this JSON object.")] = None,
+    metadata: WithMetadata = None,
     limit: Limit = 100,
     offset: Offset = 0,
     everything: Everything = False,
@@ -54,14 +54,16 @@ def _show_registered(project: dict[str, Any]) -> str:
 )
 def register(
     api: Api,
-    remote_origin: Annotated[str, typer.Argument(help="A git URL, user@host:path, or an absolute path.")],
+    remote_origin: Annotated[
+        str, typer.Argument(metavar="REMOTE", help="A git URL, user@host:path, or an absolute path.")
+    ],
     name: Name = None,
     description: Description = None,
     default_branch: DefaultBranch = None,
     trunk_path: TrunkPath = None,
     metadata: Metadata = None,
 ) -> Any:
-    """Register a repository and print its id. Known already: the same id; removed before: it is back."""
+    """Register a repository and print its id. Known already: the same id. Removed before: it is back."""
     return api.post(
         "/projects",
         given(
@@ -113,7 +115,7 @@ def update(
     show=lambda data: "removed, with its active work items; registering it again brings it back",
 )
 def remove(api: Api, project: Project) -> Any:
-    """Take a project out of the lists, and its active work with it. Nothing is deleted; again is no error."""
+    """Take a project out of the lists. Its active work goes with it; nothing is deleted."""
     return api.call("DELETE", f"/projects/{segment(api.project_id(project))}").data
 
 
@@ -126,9 +128,11 @@ def _show_scan(summary: dict[str, Any]) -> Any:
 @command(app, "scan", example="imi projects scan ~/code", show=_show_scan)
 def scan(
     api: Api,
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Where your clones are.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", exists=True, file_okay=False, help="Where to look.")
+    ],
 ) -> Any:
-    """Register every clone below a folder, and its unfinished branches as work.
+    """Register every clone below a folder. Its unfinished branches become work items.
 
     Every local branch that is neither the trunk nor merged becomes a work item with its state as git tells
     it. Running it again changes only what has changed. Clones without a remote are reported and passed over,

@@ -59,7 +59,7 @@ def list_(
     offset: Offset = 0,
     everything: Everything = False,
 ) -> Any:
-    """List work items, newest first: the active ones, unless --status or --active asks for others."""
+    """List work items, newest first. The active ones, unless --status or --active asks for others."""
     return api.list(
         "/work",
         everything,
@@ -98,7 +98,7 @@ def inflight(
     offset: Offset = 0,
     everything: Everything = False,
 ) -> Any:
-    """List the active work that has something uncommitted or differs from its trunk."""
+    """List the active work that is not clean. Uncommitted, ahead of its trunk, or behind it."""
     project_id = project and api.project_id(project)
     return api.list("/work/inflight", everything, limit, offset, project_id=project_id, owner_id=owner)
 
@@ -117,7 +117,7 @@ def _show_started(item: dict[str, Any]) -> str:
 def start(
     api: Api,
     project: Project,
-    branch: Annotated[str, typer.Argument(help="The branch it is done on.")],
+    branch: Annotated[str, typer.Argument(metavar="BRANCH", help="The branch it is done on.")],
     work_type: Type = None,
     source_type: Annotated[SourceType, typer.Option(help="Where it came from.")] = "manual",
     source_ref: Annotated[str | None, typer.Option(help="Its ticket, command or assignment.")] = None,
@@ -166,7 +166,7 @@ def update(
     ] = None,
     fencing_token: FencingToken = None,
 ) -> Any:
-    """Change a work item, or report its git state: what is given, and nothing else."""
+    """Change a work item, or report its git state. Only what is given changes."""
     path = f"/work/{segment(work_item)}"
     fields = given(
         owner_id=owner, work_type=work_type, worktree_path=worktree_path, host=host, metadata=metadata
@@ -233,7 +233,7 @@ def claim(api: Api, work_item: WorkItem, ttl: Ttl = 1800) -> Any:
 
 @command(app, "renew", example="imi work renew WORK_ITEM --agent claude-7", show=_show_claim)
 def renew(api: Api, work_item: WorkItem, ttl: Ttl = 1800, fencing_token: FencingToken = None) -> Any:
-    """Hold a lease of --agent on from now. Refused (exit 4) when it has been lost."""
+    """Make a lease of --agent last on from now. Refused (exit 4) when it has been lost."""
     body = given(agent_id=api.actor, ttl_seconds=ttl, fencing_token=fencing_token)
     return api.post(f"/work/{segment(work_item)}/renew", body)
 
