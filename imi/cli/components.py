@@ -54,11 +54,11 @@ def _component_id(api: Api, component: str, project: str | None) -> str:
     "list",
     example="imi components list --project https://github.com/33GOD/33GOD --kind submodule",
     show=page(
-        Column("name", "name"),
+        Column("name", "name", cut=True),
         Column("kind", "kind"),
-        Column("path", "path"),
+        Column("path", "path", cut=True),
         Column("enabled", "enabled"),
-        Column("id", "id", whole=True),
+        Column("id", "id"),
     ),
 )
 def list_(
@@ -120,7 +120,9 @@ def _show_seeded(summary: dict[str, Any]) -> Any:
 
     counts = ", ".join(f"{summary[what]} {what}" for what in ("created", "updated", "unchanged"))
     changed = [each for each in summary["components"] if each["action"] != "unchanged"]
-    drawn = [table(changed, Column("component", "name"), Column("action", "action"))] if changed else []
+    drawn = (
+        [table(changed, Column("component", "name", cut=True), Column("action", "action"))] if changed else []
+    )
     return Group(*drawn, f"{'would be ' if summary['dry_run'] else ''}{counts}")
 
 
@@ -185,9 +187,9 @@ def _show_graph(graph: dict[str, Any]) -> Any:
     drawn = table(
         graph["nodes"],
         Column("depth", "depth", right=True),
-        Column("component", "name"),
+        Column("component", "name", cut=True),
         Column("kind", "kind", wide=100),
-        Column("relations", relations),
+        Column("relations", relations, cut=True),
     )
     return Group(drawn, *(["cut: there is more behind; see --depth"] if graph["truncated"] else []))
 

@@ -31,12 +31,12 @@ def create(
 
 
 COLUMNS = (
-    Column("name", "name"),
+    Column("name", "name", cut=True),
     Column("scope", "scope"),
     Column("last used", lambda key: moment(key["last_used_at"])),
     Column("expires", lambda key: moment(key["expires_at"]), wide=100),
     Column("revoked", lambda key: moment(key["revoked_at"]), wide=100),
-    Column("id", "id", whole=True),
+    Column("id", "id"),
 )
 
 

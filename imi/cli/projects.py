@@ -13,9 +13,9 @@ from imi.cli.render import Column, note, page, record
 app = group("Projects: repositories, each with one id however its remote is spelled.")
 
 COLUMNS = (
-    Column("name", "name"),
-    Column("id", "id", whole=True),
-    Column("remote_origin", "remote_origin"),
+    Column("name", "name", cut=True),
+    Column("id", "id"),
+    Column("remote_origin", "remote_origin", cut=True),
     Column("active", lambda project: "active" if project["active"] else "inactive"),
     Column("work", "work_item_count", wide=100, right=True),
     Column("in flight", "inflight_count", wide=100, right=True),

@@ -60,14 +60,12 @@ def moment(text: Any) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column: its title, the row's key or a function of the row, and how it takes its room.
-
-    `whole` is never cut (ids); `wide` shows only on terminals of at least that many columns.
-    """
+    """A table's column: its title, and the row's key or a function of the row. One that may be `cut` gives up
+    its room when the terminal is narrow; one that is `wide` shows only from that many columns on."""
 
     title: str
     value: str | Callable[[Mapping[str, Any]], Any]
-    whole: bool = False
+    cut: bool = False
     wide: int = 0
     right: bool = False
 
@@ -93,23 +91,18 @@ def console(stderr: bool = False) -> Console:
 
 def table(rows: Iterable[Mapping[str, Any]], *columns: Column) -> RenderableType:
     """The rows as a table."""
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     room = console().width
     shown = [column for column in columns if column.wide <= room]
-    drawn = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in shown:
-        drawn.add_column(
-            column.title,
-            no_wrap=True,
-            overflow="ellipsis",
-            justify="right" if column.right else "left",
-            min_width=36 if column.whole else None,
-        )
+        # Rich takes room from the columns that may wrap; their text then does not, but ends in an ellipsis.
+        drawn.add_column(column.title, no_wrap=not column.cut, justify="right" if column.right else "left")
     for row in rows:
-        drawn.add_row(*(Text(text, style=STYLES.get(text, "")) for text in (c.text(row) for c in shown)))
+        texts = (column.text(row) for column in shown)
+        drawn.add_row(*(Text(t, STYLES.get(t, ""), no_wrap=True, overflow="ellipsis") for t in texts))
     return drawn
 
 

@@ -199,13 +199,17 @@ def show(summary: dict[str, Any]) -> Any:
     ]
     parts: list[Any] = []
     if changed:
-        action = Column("action", lambda each: each["reason"] or each["action"])
-        names = (Column("clone", "clone"), Column("branch", "branch_name"), action)
+        action = Column("action", lambda each: each["reason"] or each["action"], cut=True)
+        names = (Column("clone", "clone", cut=True), Column("branch", "branch_name", cut=True), action)
         parts.append(
             table(changed, *names, Column("commits", "commits"), Column("files", "files", right=True))
         )
     if summary["skipped"]:
-        parts.append(table(summary["skipped"], Column("skipped", "path"), Column("reason", "reason")))
+        parts.append(
+            table(
+                summary["skipped"], Column("skipped", "path", cut=True), Column("reason", "reason", cut=True)
+            )
+        )
     figures = (
         f"{name}: {', '.join(f'{n} {what}' for what, n in summary[name].items())}"
         for name in ("projects", "branches")

@@ -13,25 +13,25 @@ app = group("Follow a ticket, pull request, deploy, branch, commit or work item 
 
 CHAIN = {
     "tickets": (
-        Column("ticket", "plane_ticket_id"),
+        Column("ticket", "plane_ticket_id", cut=True),
         Column("state", "ticket_state"),
-        Column("title", "ticket_title"),
+        Column("title", "ticket_title", cut=True),
     ),
     "work_items": (
-        Column("work item", "branch_name"),
+        Column("work item", "branch_name", cut=True),
         Column("status", "status"),
-        Column("owner", "owner_id"),
-        Column("id", "id", whole=True),
+        Column("owner", "owner_id", cut=True),
+        Column("id", "id"),
     ),
     "prs": (
         Column("pr", "pr_number"),
         Column("state", "pr_state"),
-        Column("url", "pr_url"),
-        Column("title", "pr_title", wide=120),
+        Column("url", "pr_url", cut=True),
+        Column("title", "pr_title", cut=True, wide=120),
     ),
     "deploys": (
-        Column("deploy", "deploy_id"),
-        Column("environment", "environment"),
+        Column("deploy", "deploy_id", cut=True),
+        Column("environment", "environment", cut=True),
         Column("commit", lambda deploy: deploy["commit_hash"][:12]),
         Column("deployed", lambda deploy: moment(deploy["deployed_at"])),
     ),
@@ -41,9 +41,14 @@ CHAIN = {
 def _show(trace: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    parts = [table(trace["chain"][kind], *columns) for kind, columns in CHAIN.items() if trace["chain"][kind]]
+    parts: list[Any] = []
+    for kind, columns in CHAIN.items():
+        if rows := trace["chain"][kind]:
+            parts += [table(rows, *columns), ""]
     return (
-        Group(*parts) if parts else f"nothing is linked to {trace['entity']['type']} {trace['entity']['id']}"
+        Group(*parts[:-1])
+        if parts
+        else f"nothing is linked to {trace['entity']['type']} {trace['entity']['id']}"
     )
 
 

@@ -27,10 +27,10 @@ from imi.cli.render import Column, age, moment, note, page, record
 
 app = group("Work in flight: branches, their git state, and who holds them.")
 
-BRANCH = Column("branch", "branch_name")
+BRANCH = Column("branch", "branch_name", cut=True)
 STATUS = Column("status", "status")
-OWNER = Column("owner", "owner_id")
-ID = Column("id", "id", whole=True)
+OWNER = Column("owner", "owner_id", cut=True)
+ID = Column("id", "id")
 COMMITS = Column("commits", lambda item: f"+{item['ahead_of_trunk']} -{item['behind_trunk']}", wide=100)
 FILES = Column("files", "uncommitted_files_count", wide=100, right=True)
 
@@ -85,7 +85,7 @@ def list_(
         COMMITS,
         FILES,
         OWNER,
-        Column("age", lambda item: age(item["age_seconds"]), right=True),
+        Column("age", lambda item: age(item["age_seconds"]), right=True, wide=100),
         Column("seen", lambda item: age(item["observed_age_seconds"]), right=True, wide=100),
         ID,
     ),
