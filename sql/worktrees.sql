@@ -76,9 +76,9 @@ begin
     branch_name = coalesce(mine.branch_name, p_body ->> 'branch_name')
   where mine.id = worktree.id
     and (mine.work_item_id is null and p_body ->> 'work_item_id' is not null
-      or mine.branch_name is null and p_body ->> 'branch_name' is not null)
-  returning mine.* into worktree;
+      or mine.branch_name is null and p_body ->> 'branch_name' is not null);
   if found then
+    select * into worktree from imi.worktrees as mine where mine.id = worktree.id;
     perform logic.event_append('imi.worktree.synced', logic.worktree_document(worktree), p_context);
   end if;
 end

@@ -12,9 +12,8 @@ Call = Callable[..., Awaitable[Any]]
 CONTEXT = {"actor": "tester", "scope": "write", "host": "testhost", "correlation_ids": []}
 
 
-@pytest.fixture
-def call(db: asyncpg.Connection) -> Call:
-    """`await call("api.work_get", work_item_id=…)`: a Record of the OUT columns, or the one value."""
+def caller(db: asyncpg.Connection) -> Call:
+    """`await call("api.work_get", work_item_id=…)`: a dict of the OUT columns, or the one value."""
 
     async def function(name: str, **arguments: Any) -> Any:
         if "body" in arguments and name.startswith("api."):
@@ -27,6 +26,18 @@ def call(db: asyncpg.Connection) -> Call:
         return next(iter(parsed.values())) if len(parsed) == 1 else parsed
 
     return function
+
+
+@pytest.fixture
+def call(db: asyncpg.Connection) -> Call:
+    """Calls in a transaction that is rolled back after the test."""
+    return caller(db)
+
+
+@pytest.fixture
+async def call_live(connect: Callable[..., Awaitable[asyncpg.Connection]]) -> Call:
+    """Calls that commit: what is read below the floor must be."""
+    return caller(await connect())
 
 
 def parse(value: Any) -> Any:

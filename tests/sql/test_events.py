@@ -154,17 +154,19 @@ async def test_time_bounds_are_inclusive(db, call, publish):
     assert rows == 2
 
 
-async def test_a_cursor_walks_the_log_in_order_and_filters_move_it_on(call, publish):
-    taken = await publish(*(event("a.b" if n % 3 else "c.d") for n in range(10)))
-    seen, cursor = [], 0
+async def test_a_cursor_walks_the_log_in_order_and_filters_move_it_on(call_live):
+    (before,) = (await call_live("api.event_publish", body=[event("first")]))["body"]["items"]
+    batch = [event("a.b" if n % 3 else "c.d") for n in range(10)]
+    taken = (await call_live("api.event_publish", body=batch))["body"]["items"]
+    seen, cursor = [], before["cursor"]
     while True:
-        page = await call("api.event_list", after=cursor, limit=4)
+        page = await call_live("api.event_list", after=cursor, limit=4)
         if not page["body"]:
             break
         seen += [e["event_id"] for e in page["body"]]
         cursor = int(page["headers"]["X-Next-Cursor"])
     assert seen == [t["event_id"] for t in taken]
-    nothing = await call("api.event_list", after=0, event_type="x.y")
+    nothing = await call_live("api.event_list", after=0, event_type="x.y")
     assert int(nothing["headers"]["X-Next-Cursor"]) == taken[-1]["cursor"]
 
 
@@ -187,12 +189,13 @@ async def test_unknown_events(call):
     assert (answer["status"], answer["body"]["detail"]["code"]) == (404, "NOT_FOUND")
 
 
-async def test_a_page_of_envelopes_ends_at_32_mib(call, publish):
+async def test_a_page_of_envelopes_ends_at_32_mib(call_live):
+    (before,) = (await call_live("api.event_publish", body=[event("first")]))["body"]["items"]
     for _ in range(3):
-        await publish(*(event(payload={"x": "y" * 1_000_000}) for _ in range(15)))
-    page = await call("api.event_list", after=0, limit=1000)
+        await call_live("api.event_publish", body=[event(payload={"x": "y" * 1_000_000}) for _ in range(15)])
+    page = await call_live("api.event_list", after=before["cursor"], limit=1000)
     assert 30 < len(page["body"]) < 45
-    rest = await call("api.event_list", after=int(page["headers"]["X-Next-Cursor"]), limit=1000)
+    rest = await call_live("api.event_list", after=int(page["headers"]["X-Next-Cursor"]), limit=1000)
     assert len(page["body"]) + len(rest["body"]) == 45
 
 

@@ -52,7 +52,7 @@ async def test_an_open_writer_holds_the_floor_whatever_it_does_with_savepoints(c
         last = await reader.fetchval("select max(position) from bloodbank.events")
         held = await reader.fetchval("select logic.log_floor()")
         assert start <= held < last
-        locks = "select count(*) from pg_locks where locktype = 'advisory' and classid >> 16 = 4242 and pid = $1"
+        locks = "select count(*) from pg_locks where locktype = 'advisory' and classid::bigint >> 16 = 4242 and pid = $1"
         assert await reader.fetchval(locks, writer.get_server_pid()) == 1
     assert await reader.fetchval("select logic.log_floor()") == last
 
