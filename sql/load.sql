@@ -9,4 +9,5 @@
 \ir work.sql
 \ir claims.sql
 \ir worktrees.sql
+\ir agents.sql
 \ir grants.sql
