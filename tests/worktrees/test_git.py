@@ -1,0 +1,127 @@
+"""What imi.worktrees.git answers, against git itself and against repositories that mean harm."""
+
+from pathlib import Path
+
+import pytest
+from repositories import EMAIL, Git
+
+from imi.worktrees import git as ask
+from imi.worktrees.git import GitError
+
+
+@pytest.fixture
+def clone(git: Git, tmp_path: Path) -> Path:
+    return git.clone(git.origin(tmp_path / "origin.git"), tmp_path / "clone")
+
+
+def test_uncommitted_counts_each_file_once(git: Git, clone: Path) -> None:
+    git.commit(clone, "old", "a text long enough to be recognised when it moves\n" * 4)
+    git(clone, "mv", "old", "new")
+    (clone / "README").write_text("changed")
+    (clone / "folder").mkdir()
+    for name in ("one", "two words", "line\nbreak"):
+        (clone / "folder" / name).touch()
+    (clone / ".gitignore").write_text("*.log\n")
+    (clone / "x.log").touch()
+    listed = git(clone, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").split("\0")
+    assert ask.uncommitted_files(clone) == 6
+    assert len([entry for entry in listed if entry]) == 7, "a rename without -M is two entries"
+
+
+def test_uncommitted_sees_untracked_files_whatever_the_repository_says(git: Git, clone: Path) -> None:
+    git(clone, "config", "status.showUntrackedFiles", "no")
+    (clone / "new").touch()
+    assert ask.uncommitted_files(clone) == 1
+
+
+def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
+    git(clone, "switch", "-q", "-c", "side")
+    git.commit(clone, "a")
+    git.commit(clone, "b")
+    git(clone, "switch", "-q", "main")
+    git.commit(clone, "c")
+    assert ask.divergence(clone, "main", "side") == (2, 1)
+
+
+def test_a_name_cannot_pass_for_an_option(git: Git, clone: Path) -> None:
+    commit = git(clone, "rev-parse", "HEAD")
+    git(clone, "update-ref", "refs/heads/--output=here", commit)
+    names = [ref.name for ref in ask.refs(clone, "refs/heads")]
+    assert names == ["refs/heads/--output=here", "refs/heads/main"]
+    assert ask.divergence(clone, "refs/heads/main", "refs/heads/--output=here") == (0, 0)
+    assert not list(clone.glob("here*"))
+
+
+def test_refs_survive_hostile_subjects_and_paths(git: Git, clone: Path, tmp_path: Path) -> None:
+    git.commit(clone, "x", message="\x1b[2J subject%00\n\nbody")
+    folder = tmp_path / "a\nb \x1b[31m"
+    git(clone, "worktree", "add", "-q", "-b", "side", str(folder))
+    main, side = ask.refs(clone, "refs/heads")
+    assert main.subject == side.subject == "\x1b[2J subject%00"
+    assert main.committer_email == EMAIL
+    assert (main.worktree, side.worktree) == (str(clone), str(folder))
+
+
+def test_text_that_is_not_utf8_keeps_its_bytes(git: Git, clone: Path, tmp_path: Path) -> None:
+    folder = Path(str(tmp_path) + "/\udcff")
+    git(clone, "worktree", "add", "-q", "-b", "side", str(folder))
+    assert ask.refs(clone, "refs/heads/side")[0].worktree == str(folder)
+    assert ask.uncommitted_files(folder) == 0
+
+
+def test_a_hooks_environment_does_not_redirect(
+    git: Git, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (clone / "new").touch()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "origin.git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    assert ask.common_dir(clone) == clone / ".git"
+    assert ask.uncommitted_files(clone) == 1
+
+
+def test_a_repositorys_settings_start_no_program(git: Git, clone: Path, tmp_path: Path) -> None:
+    program = tmp_path / "monitor"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    git(clone, "config", "core.fsmonitor", str(program))
+    ask.uncommitted_files(clone)
+    ask.refs(clone, "refs/heads")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_reading_writes_nothing(git: Git, clone: Path) -> None:
+    (clone / "README").touch()
+    before = (clone / ".git/index").read_bytes()
+    ask.uncommitted_files(clone)
+    assert (clone / ".git/index").read_bytes() == before
+
+
+def test_a_broken_clone_inside_another_is_broken(git: Git, clone: Path) -> None:
+    inner = clone / "inner"
+    (inner / ".git").mkdir(parents=True)
+    with pytest.raises(GitError, match="not a git repository"):
+        ask.common_dir(inner)
+
+
+def test_every_worktree_has_the_same_common_dir(git: Git, clone: Path, tmp_path: Path) -> None:
+    git(clone, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    assert ask.common_dir(tmp_path / "side") == ask.common_dir(clone) == clone / ".git"
+    assert ask.top_level(tmp_path / "side") == tmp_path / "side"
+
+
+def test_failures_say_gits_reason(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(GitError, match=r"^git rev-parse: not a git repository"):
+        ask.top_level(tmp_path)
+    with pytest.raises(GitError, match="is not there"):
+        ask.top_level(tmp_path / "gone")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(GitError, match="git is not installed"):
+        ask.top_level(tmp_path)
+
+
+def test_remotes_come_as_the_user_spells_them_elsewhere(git: Git, clone: Path) -> None:
+    git(clone, "remote", "set-url", "origin", "short:org/repo")
+    git(clone, "config", "url.https://git.example.org/.insteadOf", "short:")
+    git(clone, "remote", "add", "back.up", "/else/where")
+    assert ask.remotes(clone) == ["origin", "back.up"]
+    assert ask.remote_url(clone, "origin") == "https://git.example.org/org/repo"
