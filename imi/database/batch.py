@@ -1,0 +1,79 @@
+"""Calls that arrive together, sent as one statement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+MOST = 64  # calls in one statement
+FLIGHTS = 2  # statements at a time
+
+Arguments = Sequence[str | None]
+
+
+class Batch:
+    """Gathers the calls of one function.
+
+    `one` runs a single call and answers its row; `many` takes one array for each argument and answers the
+    rows in the calls' order. A call that finds nothing under way goes at once, with whatever else came in the
+    same turn of the loop; while two statements are under way, the next calls gather. When a statement fails,
+    each of its calls runs once alone, so that one call's fault is not its neighbours'.
+    """
+
+    def __init__(
+        self, one: Callable[..., Awaitable[Any]], many: Callable[..., Awaitable[Sequence[Any]]]
+    ) -> None:
+        self._one = one
+        self._many = many
+        self._waiting: deque[tuple[Arguments, asyncio.Future[Any]]] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+
+    def call(self, arguments: Arguments) -> asyncio.Future[Any]:
+        """The row to come."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((arguments, future))
+        if len(self._waiting) == 1:  # else a flight that will take it is about to start, or all are under way
+            self._start()
+        return future
+
+    def _start(self) -> None:
+        if len(self._flights) < FLIGHTS:
+            flight = asyncio.ensure_future(self._fly())
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+
+    async def _fly(self) -> None:
+        while self._waiting:
+            calls = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            if self._waiting:
+                self._start()
+            try:
+                if len(calls) == 1:
+                    rows = [await self._one(*calls[0][0])]
+                else:
+                    columns = zip(*(arguments for arguments, _ in calls), strict=True)
+                    rows = list(await self._many(*map(list, columns)))
+            except Exception as error:
+                if len(calls) == 1:
+                    self._settle(calls[0][1], error=error)
+                else:
+                    await asyncio.gather(*(self._alone(*call) for call in calls))
+            else:
+                for (_, future), row in zip(calls, rows, strict=True):
+                    self._settle(future, row)
+
+    async def _alone(self, arguments: Arguments, future: asyncio.Future[Any]) -> None:
+        try:
+            self._settle(future, await self._one(*arguments))
+        except Exception as error:
+            self._settle(future, error=error)
+
+    def _settle(self, future: asyncio.Future[Any], row: Any = None, error: Exception | None = None) -> None:
+        if future.done():
+            return  # its caller has gone
+        if error:
+            future.set_exception(error)
+        else:
+            future.set_result(row)
