@@ -14,20 +14,26 @@ import os
 from collections.abc import AsyncIterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import imi
 from imi.database import DatabaseError, roles
 from imi.database.lanes import BEHAVIOUR, Lanes, lanes
 from imi.database.load import load
-from imi.database.pool import connect
+from imi.database.pool import connect, connect_owner
+from imi.database.programs import without_password
 
 if TYPE_CHECKING:
     from asyncpg import Connection
 
 OLDEST = 18
 LOCK = 4244 << 48  # beside the log's floor (4242) and its wake-up (4243)
+
+LOADS = """
+select distinct on (part) part, version, sha256, to_char(loaded_at, 'YYYY-MM-DD"T"HH24:MI:SSOF') as loaded_at
+from imi_meta.ledger order by part, id desc
+"""
 
 
 async def migrate(url: str, drop_dependents: bool = False, found: Lanes | None = None) -> bool:
@@ -102,16 +108,62 @@ async def applied_migrations(connection: Connection, found: Lanes) -> list[str]:
     return [row["version"] for row in rows]
 
 
+async def sample(url: str) -> None:
+    """Migrate, and fill in a few rows of everything (db/sample.sql) unless they are there."""
+    found = lanes()
+    await migrate(url)
+    async with connect_owner(url) as connection, connection.transaction():
+        await connection.execute((found.migrations_dir.parent / "sample.sql").read_text(encoding="utf-8"))
+
+
+async def status(url: str) -> dict[str, Any]:
+    """Answer what is there: the server, each migration, what was loaded, and whether that is this release."""
+    found = lanes()
+    async with locked(url) as connection:
+        applied = await applied_migrations(connection, found)
+        loads = await connection.fetch(LOADS) if applied else []
+        return {
+            "url": without_password(url)[0],
+            "server": await connection.fetchval("show server_version"),
+            "migrations": [
+                {"name": file.stem, "applied": version in applied}
+                for version, file in found.migrations().items()
+            ],
+            "loads": [dict(row) for row in loads],
+            "up_to_date": await up_to_date(connection, found),
+        }
+
+
+async def owner_url(connection: Connection, url: str) -> str:
+    """Answer the URL as dbmate needs it: the role, and the encryption that the connection found."""
+    parameters = {"role": "imi_owner"}
+    if "sslmode=" not in url:
+        encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
+        parameters["sslmode"] = "require" if encrypted else "disable"
+    return url + ("&" if "?" in url else "?") + urlencode(parameters)
+
+
+async def dbmate_environment(url: str) -> dict[str, str]:
+    """Answer the environment with which dbmate, used by hand, does as the migrate step does."""
+    found = lanes()
+    async with locked(url) as connection:
+        return {
+            "DATABASE_URL": await owner_url(connection, url),
+            "DBMATE_MIGRATIONS_DIR": str(found.migrations_dir),
+            "DBMATE_MIGRATIONS_TABLE": found.migrations_table,
+            "DBMATE_SCHEMA_FILE": str(found.schema_file),
+            "DBMATE_NO_DUMP_SCHEMA": "true",
+            "DBMATE_MIGRATION_LOCK": "true",
+            "DBMATE_STRICT": "true",
+        }
+
+
 async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) -> str:
     """Run dbmate as imi_owner, every setting by flag; answers what it printed. Raises DatabaseError."""
-    encrypted = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
-    parameters = {"role": "imi_owner"}
-    if "sslmode=" not in url:  # asyncpg has tried both
-        parameters["sslmode"] = "require" if encrypted else "disable"
     settings = ["--env", "IMI_DBMATE_URL", "--env-file", os.devnull, "--no-dump-schema", "--migration-lock"]
     settings += ["--migrations-dir", str(found.migrations_dir), "--migrations-table", found.migrations_table]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
-    environment["IMI_DBMATE_URL"] = url + ("&" if "?" in url else "?") + urlencode(parameters)
+    environment["IMI_DBMATE_URL"] = await owner_url(connection, url)
     process = await asyncio.create_subprocess_exec(
         _dbmate_program(), *settings, *command, env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -137,15 +189,20 @@ async def _pgmq(connection: Connection) -> None:
     """Load pgmq's SQL where there is none; it has no upgrade: a newer one is a step to be written here."""
     if await connection.fetchval("select to_regnamespace('pgmq') is not null"):
         return
+    text, version = pgmq_sql()
+    async with connection.transaction():
+        await connection.execute(text)
+        await _record(connection, "pgmq", version, hashlib.sha256(text.encode()).hexdigest())
+
+
+def pgmq_sql() -> tuple[str, str]:
+    """Answer the SQL that makes pgmq, and its version."""
     package = importlib.util.find_spec("pgmq")  # found, not imported: the client behind it takes 0.4 s
     if package is None or package.origin is None:
         raise DatabaseError("The package pgmq is missing: install iMi again")
     folder = Path(package.origin).parent / "sql"
-    text = (folder / "pgmq.sql").read_text(encoding="utf-8")
     version = (folder / "VERSION").read_text(encoding="utf-8").strip()
-    async with connection.transaction():
-        await connection.execute(text)
-        await _record(connection, "pgmq", version, hashlib.sha256(text.encode()).hexdigest())
+    return (folder / "pgmq.sql").read_text(encoding="utf-8"), version
 
 
 async def _record(connection: Connection, part: str, version: str, digest: str) -> None:

@@ -1,0 +1,122 @@
+"""Backups, restores and the schema's dump, by PostgreSQL's own programs.
+
+A backup holds the whole database but the logins' passwords, which a restore makes anew. A restore happens in
+one transaction: afterwards the database is as it was before, or as the backup has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imi.database import DatabaseError, roles
+from imi.database.deploy import applied_migrations, locked, migrate
+from imi.database.lanes import BEHAVIOUR, Lanes, lanes
+from imi.database.programs import replay, run
+
+log = logging.getLogger(__name__)
+
+KEPT = 7  # daily backups
+SCHEMAS = (*BEHAVIOUR, "pgmq", "bloodbank", "imi", "imi_meta")
+DROP = f"drop schema if exists {', '.join(SCHEMAS)} cascade;\n"
+# So far on that no cursor handed out after the backup was made can hide an event that comes now.
+MOVE_ON = """
+select setval('bloodbank.events_position_seq',
+  coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) + (1::bigint << 32));
+"""
+
+# What a dump says of its own making; the token of \\restrict is another one each time.
+PASSING = r"^(\\(un)?restrict .*|-- Dumped (from|by) .*|--|-- PostgreSQL database dump( complete)?)\n"
+
+
+async def backup(url: str, file: Path) -> None:
+    """Write a backup, complete or not at all. Raises DatabaseError."""
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        partial.touch(mode=0o600, exist_ok=False)
+        await run(
+            "pg_dump", url, "--format=custom", "--exclude-table-data=imi_meta.secrets", f"--file={partial}"
+        )
+        partial.rename(file)
+    except OSError as error:
+        raise DatabaseError(f"Cannot write the backup {file}: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+async def restore(url: str, file: Path, replace: bool = False) -> None:
+    """Bring back what a backup holds, then migrate it to this release.
+
+    A database that has events is only replaced with `replace`. Raises DatabaseError.
+    """
+    async with locked(url) as connection:
+        await roles.ensure(connection, lanes().roles)
+        await connection.execute("set role imi_owner")
+        log_is_there = await connection.fetchval("select to_regclass('bloodbank.events') is not null")
+        if (
+            log_is_there
+            and not replace
+            and await connection.fetchval("select exists (table bloodbank.events)")
+        ):
+            raise DatabaseError("The database is not empty: say --yes to replace what it holds")
+        await replay(file, url, f"set role imi_owner;\n{DROP}", MOVE_ON)
+    await migrate(url)
+
+
+async def reset(url: str) -> None:
+    """Drop everything that is iMi's, and migrate anew. Raises DatabaseError."""
+    async with locked(url) as connection:
+        await connection.execute(DROP)
+    await migrate(url)
+
+
+async def daily(url: str, data_dir: Path) -> None:
+    """Keep a backup of each of the last days on which this ran, until cancelled."""
+    while True:
+        try:
+            if today := _due(data_dir):
+                await backup(url, today)
+                _prune(data_dir)
+        except (DatabaseError, OSError) as error:
+            log.error("the daily backup failed: %s", error)
+        await asyncio.sleep(600)
+
+
+def folder(data_dir: Path) -> Path:
+    """Answer where backups are kept when nobody says, after making it."""
+    try:
+        (found := data_dir / "backups").mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"Cannot make {data_dir / 'backups'}: {error.strerror}") from None
+    return found
+
+
+def _due(data_dir: Path) -> Path | None:
+    today = folder(data_dir) / f"imi-{datetime.now(UTC):%Y-%m-%d}.dump"
+    return None if today.exists() else today
+
+
+def _prune(data_dir: Path) -> None:
+    for old in sorted(folder(data_dir).glob("imi-????-??-??.dump"))[:-KEPT]:
+        old.unlink()
+
+
+async def schema(url: str, found: Lanes | None = None) -> str:
+    """Answer the state lane as SQL: the same text for the same schema, whichever machine and minor version."""
+    found = found or lanes()
+    async with locked(url) as connection:
+        versions = await applied_migrations(connection, found)
+        inside = "select extname from pg_extension where extnamespace::regnamespace::text = any ($1)"
+        extensions = [row["extname"] for row in await connection.fetch(inside, found.schemas)]
+    choice = [
+        *(f"--schema={name}" for name in found.schemas),
+        *(f"--extension={name}" for name in extensions),
+    ]
+    dump = await run("pg_dump", url, "--schema-only", "--no-owner", "--no-privileges", *choice)
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(PASSING, "", dump.decode(), flags=re.MULTILINE)).strip()
+    header = f"-- After migrations {', '.join(versions)}, as `imi db dump` writes it; not to be edited."
+    return f"{header}\n\n{text}\n"
