@@ -1,6 +1,6 @@
 """Backups, restores and the schema's dump, by PostgreSQL's own programs.
 
-A backup holds the whole database but the logins' passwords, which a restore makes anew. A restore happens in
+A backup holds iMi's schemas but not the logins' passwords, which a restore makes anew. A restore happens in
 one transaction: afterwards the database is as it was before, or as the backup has it.
 """
 
@@ -9,38 +9,45 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imi.database import DatabaseError, roles
 from imi.database.deploy import applied_migrations, locked, migrate
 from imi.database.lanes import BEHAVIOUR, Lanes, lanes
+from imi.database.load import drop_schemas, refuse_dependents
 from imi.database.programs import replay, run
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
 
 log = logging.getLogger(__name__)
 
 KEPT = 7  # daily backups
 SCHEMAS = (*BEHAVIOUR, "pgmq", "bloodbank", "imi", "imi_meta")
-DROP = f"drop schema if exists {', '.join(SCHEMAS)} cascade;\n"
+CLEAR = f"set role imi_owner;\ndrop schema if exists {', '.join(SCHEMAS)} cascade;\n"
 # So far on that no cursor handed out after the backup was made can hide an event that comes now.
 MOVE_ON = """
 select setval('bloodbank.events_position_seq',
   coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) + (1::bigint << 32));
 """
-
+HAS_EVENTS = "select exists (table bloodbank.events)"
 # What a dump says of its own making; the token of \\restrict is another one each time.
 PASSING = r"^(\\(un)?restrict .*|-- Dumped (from|by) .*|--|-- PostgreSQL database dump( complete)?)\n"
 
 
 async def backup(url: str, file: Path) -> None:
     """Write a backup, complete or not at all. Raises DatabaseError."""
+    async with locked(url) as connection:
+        choice = await _choice(connection, SCHEMAS)
     partial = file.with_name(f".{file.name}.partial")
     try:
         partial.unlink(missing_ok=True)
         partial.touch(mode=0o600, exist_ok=False)
-        await run(
-            "pg_dump", url, "--format=custom", "--exclude-table-data=imi_meta.secrets", f"--file={partial}"
-        )
+        choice += ["--format=custom", "--exclude-table-data=imi_meta.secrets", f"--file={partial}"]
+        await run("pg_dump", url, *choice)
         partial.rename(file)
     except OSError as error:
         raise DatabaseError(f"Cannot write the backup {file}: {error.strerror}") from None
@@ -57,25 +64,32 @@ async def restore(url: str, file: Path, replace: bool = False) -> None:
         await roles.ensure(connection, lanes().roles)
         await connection.execute("set role imi_owner")
         log_is_there = await connection.fetchval("select to_regclass('bloodbank.events') is not null")
-        if (
-            log_is_there
-            and not replace
-            and await connection.fetchval("select exists (table bloodbank.events)")
-        ):
+        if not replace and log_is_there and await connection.fetchval(HAS_EVENTS):
             raise DatabaseError("The database is not empty: say --yes to replace what it holds")
-        await replay(file, url, f"set role imi_owner;\n{DROP}", MOVE_ON)
+        await refuse_dependents(connection, SCHEMAS)
+        await replay(file, url, CLEAR, MOVE_ON)
     await migrate(url)
 
 
 async def reset(url: str) -> None:
     """Drop everything that is iMi's, and migrate anew. Raises DatabaseError."""
     async with locked(url) as connection:
-        await connection.execute(DROP)
+        await drop_schemas(connection, SCHEMAS)
     await migrate(url)
 
 
+def folder(data_dir: Path) -> Path:
+    """Answer where backups are kept when nobody says, after making it."""
+    found = data_dir / "backups"
+    try:
+        found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(f"Cannot make {found}: {error.strerror}") from None
+    return found
+
+
 async def daily(url: str, data_dir: Path) -> None:
-    """Keep a backup of each of the last days on which this ran, until cancelled."""
+    """Keep a backup of each of the last seven days on which this ran, until cancelled."""
     while True:
         try:
             if today := _due(data_dir):
@@ -84,15 +98,6 @@ async def daily(url: str, data_dir: Path) -> None:
         except (DatabaseError, OSError) as error:
             log.error("the daily backup failed: %s", error)
         await asyncio.sleep(600)
-
-
-def folder(data_dir: Path) -> Path:
-    """Answer where backups are kept when nobody says, after making it."""
-    try:
-        (found := data_dir / "backups").mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(f"Cannot make {data_dir / 'backups'}: {error.strerror}") from None
-    return found
 
 
 def _due(data_dir: Path) -> Path | None:
@@ -106,17 +111,19 @@ def _prune(data_dir: Path) -> None:
 
 
 async def schema(url: str, found: Lanes | None = None) -> str:
-    """Answer the state lane as SQL: the same text for the same schema, whichever machine and minor version."""
+    """Answer the state lane as SQL: one text for one schema, whatever the machine and minor version."""
     found = found or lanes()
     async with locked(url) as connection:
         versions = await applied_migrations(connection, found)
-        inside = "select extname from pg_extension where extnamespace::regnamespace::text = any ($1)"
-        extensions = [row["extname"] for row in await connection.fetch(inside, found.schemas)]
-    choice = [
-        *(f"--schema={name}" for name in found.schemas),
-        *(f"--extension={name}" for name in extensions),
-    ]
+        choice = await _choice(connection, found.schemas)
     dump = await run("pg_dump", url, "--schema-only", "--no-owner", "--no-privileges", *choice)
     text = re.sub(r"\n{3,}", "\n\n", re.sub(PASSING, "", dump.decode(), flags=re.MULTILINE)).strip()
     header = f"-- After migrations {', '.join(versions)}, as `imi db dump` writes it; not to be edited."
     return f"{header}\n\n{text}\n"
+
+
+async def _choice(connection: Connection, schemas: Sequence[str]) -> list[str]:
+    """Answer pg_dump's flags for some schemas with the extensions inside them."""
+    inside = "select extname from pg_extension where extnamespace::regnamespace::text = any ($1)"
+    extensions = [row["extname"] for row in await connection.fetch(inside, schemas)]
+    return [*(f"--schema={name}" for name in schemas), *(f"--extension={name}" for name in extensions)]

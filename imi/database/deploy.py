@@ -20,7 +20,7 @@ from urllib.parse import urlencode
 import imi
 from imi.database import DatabaseError, roles
 from imi.database.lanes import BEHAVIOUR, Lanes, lanes
-from imi.database.load import load
+from imi.database.load import drop_schemas, load
 from imi.database.pool import connect, connect_owner
 from imi.database.programs import without_password
 
@@ -65,7 +65,7 @@ async def rollback(url: str, found: Lanes | None = None) -> str:
         applied = await applied_migrations(connection, found)
         if not applied:
             raise DatabaseError("No migration is applied, so there is none to roll back")
-        await connection.execute(f"drop schema if exists {', '.join(BEHAVIOUR)} cascade")
+        await drop_schemas(connection, BEHAVIOUR)
         await dbmate(connection, url, found, "rollback")
         return applied[-1]
 

@@ -95,7 +95,7 @@ async def load(connection: Connection, manifest: Sequence[Path], drop_dependents
                 await connection.execute(f"set local lock_timeout = '{PATIENCE}'; set local search_path = ''")
                 await connection.fetchval("select pg_current_xact_id()")
                 if rebuild:
-                    await _drop(connection, drop_dependents)
+                    await drop_schemas(connection, BEHAVIOUR, drop_dependents)
                 views = [name for file in behaviour for name in await _run(connection, file)]
                 await _sweep(connection, views)
                 await _run(connection, grants)
@@ -163,11 +163,18 @@ async def _sweep(connection: Connection, views: list[str]) -> None:
         raise _IncompatibleError(f"{error}: {error.detail}") from error
 
 
-async def _drop(connection: Connection, drop_dependents: bool) -> None:
-    others = [row[0] for row in await connection.fetch(DEPENDENTS, BEHAVIOUR)]
-    if others and not drop_dependents:
+async def drop_schemas(connection: Connection, schemas: Sequence[str], dependents: bool = False) -> None:
+    """Drop schemas of ours; objects of others that stand on them go too, or are refused."""
+    if not dependents:
+        await refuse_dependents(connection, schemas)
+    await connection.execute(f"drop schema if exists {', '.join(schemas)} cascade")
+
+
+async def refuse_dependents(connection: Connection, schemas: Sequence[str]) -> None:
+    """Raise a DatabaseError that names the objects of others that stand on these schemas, if any do."""
+    others = [row[0] for row in await connection.fetch(DEPENDENTS, schemas)]
+    if others:
         raise DatabaseError(
-            "This release must replace the schemas logic, api, analytics and ops, and these objects of yours "
-            f"stand on them: {', '.join(others)}. Drop them first, or let --drop-dependents drop them"
+            f"The schemas {', '.join(schemas)} must be dropped, and objects of yours stand on them: "
+            f"{', '.join(others)}. Drop those first, or let `imi db migrate --drop-dependents` drop them"
         )
-    await connection.execute(f"drop schema if exists {', '.join(BEHAVIOUR)} cascade")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -45,22 +45,30 @@ async def located(settings: Settings) -> AsyncIterator[str]:
         yield url
 
 
-async def connect(url: str, **options: Any) -> Connection:
-    """Connect, with every refusal as a DatabaseError that holds no secret."""
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say why a connection cannot be had as a DatabaseError, which holds no secret."""
     try:
-        return await asyncpg.connect(url, **options)
+        yield
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseError(f"The {error}: make it with `create database`") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise DatabaseError(f"Cannot connect to the database: {error or type(error).__name__}") from None
 
 
+async def connect(url: str) -> Connection:
+    """Connect as the login of the URL. Raises DatabaseError."""
+    with _explained():
+        return await asyncpg.connect(url)
+
+
 @contextlib.asynccontextmanager
 async def connect_owner(url: str) -> AsyncIterator[Connection]:
-    """A connection of its own with the owner's role, for as long as this is entered."""
+    """A connection of its own with the owner's role, for as long as this is entered. Raises DatabaseError."""
     connection = await connect(url)
     try:
-        await connection.execute("set role imi_owner")
+        with _explained():
+            await connection.execute("set role imi_owner")
         yield connection
     finally:
         await connection.close()
@@ -69,26 +77,35 @@ async def connect_owner(url: str) -> AsyncIterator[Connection]:
 @contextlib.asynccontextmanager
 async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
     """Open both pools with the passwords that the owner reads, and close them at the end."""
-    async with connect_owner(url) as owner:
-        database = await owner.fetchval("select current_database()")
-        names = [login(database, kind) for kind in ("api", "reader")]
-        query = "select name, value from imi_meta.secrets where name = any ($1::text[])"
-        passwords = {row["name"]: row["value"] for row in await owner.fetch(query, names)}
+    passwords = await _passwords(url, ("api", "reader"))
     async with contextlib.AsyncExitStack() as stack:
-        made = [
-            await stack.enter_async_context(
-                asyncpg.create_pool(
-                    url,
-                    user=name,
-                    password=passwords[name],
-                    min_size=1,
-                    max_size=settings.database_pool_size + settings.database_max_overflow,
-                    max_inactive_connection_lifetime=300,
-                    connection_class=PooledConnection,
-                    timeout=CONNECT_TIMEOUT,
-                    command_timeout=30,
-                )
+        made = []
+        for name, password in passwords.items():
+            pool = asyncpg.create_pool(
+                url,
+                user=name,
+                password=password,
+                min_size=1,
+                max_size=settings.database_pool_size + settings.database_max_overflow,
+                connection_class=PooledConnection,
+                max_cached_statement_lifetime=0,
+                timeout=CONNECT_TIMEOUT,
             )
-            for name in names
-        ]
+            with _explained():
+                made.append(await stack.enter_async_context(pool))
         yield Pools(*made)
+
+
+async def _passwords(url: str, kinds: Sequence[str]) -> dict[str, str]:
+    """Answer the logins of these kinds, in their order, with their passwords."""
+    query = "select current_database(), name, value from imi_meta.secrets"
+    try:
+        async with connect_owner(url) as owner:
+            rows = await owner.fetch(query)
+    except asyncpg.UndefinedTableError:
+        rows = []
+    found = {row["name"]: row["value"] for row in rows}
+    names = [login(rows[0][0], kind) for kind in kinds] if rows else []
+    if not names or not found.keys() >= set(names):
+        raise DatabaseError("This database is not migrated to this release: run `imi db migrate`")
+    return {name: found[name] for name in names}
