@@ -16,21 +16,32 @@ about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 
 
 class JsonLines(logging.StreamHandler[IO[str]]):
-    """Writes a record: time, level, logger, message, what it is about, its own `fields`, its exception."""
+    """Writes time, level, logger, message, what it is about, a record's own `fields`, and its exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            **(about.get() or {}),
-            **getattr(record, "fields", {}),
-        }
+        fields = dict(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0]:
-            line["exception"] = logging.Formatter().formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+            fields["exception"] = logging.Formatter().formatException(record.exc_info)
+        return line(record.levelname, record.name, record.getMessage(), fields)
+
+
+def line(level: str, logger: str, message: str, fields: dict[str, Any]) -> str:
+    """A line, without its end; what JSON has no form for is shown as text."""
+    head = {"time": datetime.now(UTC), "level": level, "logger": logger, "message": message}
+    return orjson.dumps({**head, **(about.get() or {}), **fields}, default=str).decode()
+
+
+def note(logger: logging.Logger, message: str, fields: dict[str, Any]) -> None:
+    """What logger.info does, without its 30 µs: for what happens thousands of times a second."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    for handler in logging.root.handlers:
+        if isinstance(handler, JsonLines):
+            handler.stream.write(line("INFO", logger.name, message, fields) + "\n")
+            handler.flush()
+            return
+    logger.info(message, extra={"fields": fields})
 
 
 def configure(level: str, file: Path | None) -> None:

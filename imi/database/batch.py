@@ -28,7 +28,8 @@ class Batch:
         self._one = one
         self._many = many
         self._waiting: deque[tuple[Arguments, asyncio.Future[Any]]] = deque()
-        self._flights: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._flights = 0
 
     def call(self, arguments: Arguments) -> asyncio.Future[Any]:
         """The row to come."""
@@ -39,10 +40,11 @@ class Batch:
         return future
 
     def _start(self) -> None:
-        if len(self._flights) < FLIGHTS:
-            flight = asyncio.ensure_future(self._fly())
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+        if self._flights < FLIGHTS:
+            self._flights += 1
+            task = asyncio.ensure_future(self._fly())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _fly(self) -> None:
         while self._waiting:
@@ -63,6 +65,8 @@ class Batch:
             else:
                 for (_, future), row in zip(calls, rows, strict=True):
                     self._settle(future, row)
+        # In the same step that found nothing waiting: a call that came between would wait for ever.
+        self._flights -= 1
 
     async def _alone(self, arguments: Arguments, future: asyncio.Future[Any]) -> None:
         try:

@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from imi import __version__, logs
 from imi.config import Settings
 from imi.database.pool import Pools
-from imi.server.auth import ANYBODY, Borders, Keys, is_loopback
+from imi.server.auth import Borders, Keys, Principal, is_loopback
 from imi.server.calls import HEALTH, KEY_CHECK, METRICS, Calls, Reply
 from imi.server.contract import Contract, Operation, load
 from imi.server.errors import ApiError, invalid, translate
@@ -54,7 +54,7 @@ class Exchange:
         self.id = given if REQUEST_ID.fullmatch(given) else new_id
         self.about: dict[str, Any] = {"request_id": self.id}
         self.route = "other"
-        self.principal = ANYBODY
+        self.principal: Principal | None = None
 
 
 class Api:
@@ -69,7 +69,8 @@ class Api:
         self.pages = pages(orjson.dumps(contract.document))
         self.probes: dict[str, asyncio.Future[Any]] = {}
         self.host = socket.gethostname()
-        self.ids = (f"{secrets.token_hex(6)}-{n:x}" for n in count(1))
+        start = secrets.token_hex(6)
+        self.ids = (f"{start}-{n:x}" for n in count(1))
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. Whatever goes wrong on its way becomes an answer here and nowhere else."""
@@ -97,7 +98,7 @@ class Api:
             return await self.elsewhere(exchange, methods)
         exchange.route = operation.path
         self.borders.check(exchange.method, exchange.headers)
-        await self.enter(exchange, operation.scope)
+        principal = await self.enter(exchange, operation.scope)
         given = operation.headers(exchange.headers)
         causes = [each.strip() for each in given.get("X-Correlation-ID", "").split(",") if each]
         if causes:
@@ -115,9 +116,9 @@ class Api:
             raise invalid("Idempotency-Key", "is not taken here: the answer must not be stored")
         context = {
             "agent_id": given.get("X-Agent-Id"),
-            "actor": given.get("X-Agent-Id", exchange.principal.name),
-            "scope": exchange.principal.scope,
-            "principal": exchange.principal.id,
+            "actor": given.get("X-Agent-Id", principal.name),
+            "scope": principal.scope,
+            "principal": principal.id,
             "host": self.host,
             "request_id": exchange.id,
             "correlation_ids": causes,
@@ -126,10 +127,11 @@ class Api:
         call[-1] = orjson.dumps(context).decode()
         return await (self.calls.once(operation, call) if key else self.calls.operation(operation, call))
 
-    async def enter(self, exchange: Exchange, scope: str) -> None:
-        """401, 403 or 429 unless the request's key has this scope."""
+    async def enter(self, exchange: Exchange, scope: str) -> Principal:
+        """Whose request this is; 401, 403 or 429 unless the key has this scope."""
         exchange.principal = await self.keys.principal(exchange.headers, exchange.request.remote or "")
         exchange.principal.require(scope)
+        return exchange.principal
 
     async def elsewhere(self, exchange: Exchange, methods: dict[str, Operation]) -> Reply:
         """The answer where no operation is: a page, a preflight, 405 or 404."""
@@ -204,17 +206,15 @@ class Api:
         """Count the request and log its line, which holds no query and no key."""
         seconds = time.perf_counter() - exchange.began
         self.metrics.count(exchange.request.method, exchange.route, status, seconds)
-        if requests.isEnabledFor(logging.INFO):
-            fields = {
-                "method": exchange.request.method,
-                "path": ascii(exchange.path)[1:-1],
-                "status": status,
-                "ms": round(seconds * 1000, 2),
-                "key": exchange.principal.name,
-                "agent": ascii(exchange.headers.get("X-Agent-Id", ""))[1:-1],
-                "address": exchange.request.remote,
-            }
-            requests.info("request", extra={"fields": fields})
+        fields = {
+            "method": exchange.request.method,
+            "path": ascii(exchange.path)[1:-1],
+            "status": status,
+            "ms": round(seconds * 1000, 2),
+            "key": exchange.principal and exchange.principal.name,
+            "address": exchange.request.remote,
+        }
+        logs.note(requests, "request", fields)
 
 
 @asynccontextmanager
