@@ -96,4 +96,4 @@ def raised(error: asyncpg.PostgresError, status: int) -> ApiError:
     said = orjson.loads(getattr(error, "detail", None) or "{}")
     code = said.get("code") or MEANING.get(status, ("ERROR",))[0]
     headers = {"Retry-After": "1"} if status in (429, 503) else None
-    return ApiError(status, code, str(error), said.get("params"), getattr(error, "hint", None), headers)
+    return ApiError(status, code, error.args[0], said.get("params"), getattr(error, "hint", None), headers)
