@@ -57,7 +57,9 @@ class Live:
         until = time.monotonic() + READY
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise AssertionError(f"imi up ended with {self.process.returncode}:\n{log.read_text()[-4000:]}")
+                raise AssertionError(
+                    f"imi up ended with {self.process.returncode}:\n{log.read_text()[-4000:]}"
+                )
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
                     return

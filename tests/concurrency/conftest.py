@@ -23,7 +23,9 @@ async def race(connect) -> Callable[..., Awaitable[list[Any]]]:
         await keeper.execute("select pg_advisory_lock($1)", GATE)
         connections = await asyncio.gather(*(connect() for _ in works))
 
-        async def runner(connection: asyncpg.Connection, work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+        async def runner(
+            connection: asyncpg.Connection, work: Callable[[asyncpg.Connection], Awaitable[Any]]
+        ) -> Any:
             await connection.execute("select pg_advisory_lock_shared($1)", GATE)
             try:
                 return await work(connection)

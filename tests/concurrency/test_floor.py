@@ -38,7 +38,9 @@ async def test_readers_miss_nothing_under_24_dawdling_writers(connect):
         cursor, seen = 0, []
         while True:
             last_round = done.is_set()
-            row = await connection.fetchrow("select * from api.event_list(p_after => $1, p_limit => 50)", cursor)
+            row = await connection.fetchrow(
+                "select * from api.event_list(p_after => $1, p_limit => 50)", cursor
+            )
             page = json.loads(row["body"])
             seen += [e["event_id"] for e in page]
             following = int(json.loads(row["headers"])["X-Next-Cursor"])

@@ -12,20 +12,26 @@ async def count(connect, event_type, entity_id):
     """Events of a type about an entity."""
     connection = await connect()
     return await connection.fetchval(
-        "select count(*) from bloodbank.events where event_type = $1 and payload ->> 'id' = $2", event_type, entity_id
+        "select count(*) from bloodbank.events where event_type = $1 and payload ->> 'id' = $2",
+        event_type,
+        entity_id,
     )
 
 
 async def make_project(connect):
     connection = await connect()
-    made = await api(connection, "project_register", body={"remote_origin": f"https://h.example/{uuid.uuid4()}"})
+    made = await api(
+        connection, "project_register", body={"remote_origin": f"https://h.example/{uuid.uuid4()}"}
+    )
     return made["body"]
 
 
 async def make_item(connect, project=None, branch="feat/x"):
     connection = await connect()
     project = project or await make_project(connect)
-    made = await api(connection, "work_start", body={"project_id": project["id"], "branch_name": branch, "owner_id": "ada"})
+    made = await api(
+        connection, "work_start", body={"project_id": project["id"], "branch_name": branch, "owner_id": "ada"}
+    )
     return made["body"]
 
 
@@ -81,7 +87,9 @@ async def test_a_move_racing_registrations_leaves_one_owner(connect, race):
         target = f"https://h.example/{uuid.uuid4()}"
 
         def move(c, project=project, target=target):
-            return api(c, "project_update", project_id=uuid.UUID(project["id"]), body={"remote_origin": target})
+            return api(
+                c, "project_update", project_id=uuid.UUID(project["id"]), body={"remote_origin": target}
+            )
 
         def register(c, target=target):
             return api(c, "project_register", body={"remote_origin": target})
@@ -105,7 +113,8 @@ async def test_a_move_racing_registrations_leaves_one_owner(connect, race):
             assert owner != project["id"]
             assert sorted(a["status"] for a in registered) == [200, 201]
         current = await connection.fetchval(
-            "select count(*) from imi.project_remotes where project_id = $1 and is_current", uuid.UUID(project["id"])
+            "select count(*) from imi.project_remotes where project_id = $1 and is_current",
+            uuid.UUID(project["id"]),
         )
         assert current == 1
         outcomes[code(moved)] += 1
@@ -138,21 +147,36 @@ async def test_a_completed_item_is_never_claimed(connect, race):
         work_item_id = uuid.UUID(item["id"])
         answers = await race(
             [lambda c, w=work_item_id: api(c, "work_claim", work_item_id=w, body={"agent_id": "ada"})] * 3
-            + [lambda c, w=work_item_id: api(c, "work_complete", work_item_id=w, body={"completion_type": "merged"})] * 2
+            + [
+                lambda c, w=work_item_id: api(
+                    c, "work_complete", work_item_id=w, body={"completion_type": "merged"}
+                )
+            ]
+            * 2
         )
         assert {code(a) for a in answers} <= {None, "CONFLICT"}
         connection = await connect()
-        assert await connection.fetchval("select count(*) from imi.claims where work_item_id = $1 and agent_id is not null", work_item_id) == 0
+        assert (
+            await connection.fetchval(
+                "select count(*) from imi.claims where work_item_id = $1 and agent_id is not null",
+                work_item_id,
+            )
+            == 0
+        )
         assert await count(connect, "imi.work.completed", item["id"]) == 1
 
 
 async def test_one_idempotency_key_at_once_is_one_effect(connect, race):
     project = await make_project(connect)
-    arguments = json.dumps({"p_body": json.dumps({"project_id": project["id"], "branch_name": "once", "owner_id": "x"})})
+    arguments = json.dumps(
+        {"p_body": json.dumps({"project_id": project["id"], "branch_name": "once", "owner_id": "x"})}
+    )
     context = json.dumps({"actor": "a", "principal": "p", "idempotency_key": str(uuid.uuid4())})
 
     async def call(connection):
-        row = await connection.fetchrow("select * from logic.once('api.work_start', $1, $2)", arguments, context)
+        row = await connection.fetchrow(
+            "select * from logic.once('api.work_start', $1, $2)", arguments, context
+        )
         return row["status"], json.loads(row["body"])["id"]
 
     answers = await race([call] * 16)
@@ -171,5 +195,7 @@ async def test_git_reports_from_many_sides_keep_the_newest(connect, race):
     answers = await race([report(n) for n in range(30)])
     assert {code(a) for a in answers} == {None}
     connection = await connect()
-    row = await connection.fetchrow("select ahead_of_trunk, last_sync_at from imi.work_items where id = $1", uuid.UUID(item["id"]))
+    row = await connection.fetchrow(
+        "select ahead_of_trunk, last_sync_at from imi.work_items where id = $1", uuid.UUID(item["id"])
+    )
     assert (row["ahead_of_trunk"], row["last_sync_at"].second) == (29, 29)

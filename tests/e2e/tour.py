@@ -76,7 +76,9 @@ def differences(expected: list[tuple[str, str]], printed: list[str]) -> str:
     wrong = []
     for (command, text), output in zip(expected, printed, strict=True):
         if alike(text) != alike(output):
-            diff = difflib.unified_diff(text.splitlines(), output.splitlines(), "README", "printed", lineterm="")
+            diff = difflib.unified_diff(
+                text.splitlines(), output.splitlines(), "README", "printed", lineterm=""
+            )
             wrong.append("\n".join([f"$ {command}", *diff]))
     return "\n\n".join(wrong)
 

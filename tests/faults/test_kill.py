@@ -43,7 +43,9 @@ async def mutate(live, project_id, enough):
 
 async def project(live):
     async with live.client() as http:
-        return (await http.post("/api/v1/projects", json={"remote_origin": f"https://h.example/{uuid.uuid4()}"})).json()["id"]
+        return (
+            await http.post("/api/v1/projects", json={"remote_origin": f"https://h.example/{uuid.uuid4()}"})
+        ).json()["id"]
 
 
 async def verify(live, project_id, acknowledged):
@@ -102,6 +104,8 @@ async def test_kill_9_of_postgresql(live):
                 break
             await asyncio.sleep(0.1)
         assert (await http.get("/health")).json()["database"] == "connected"
-        answer = await http.post("/api/v1/work", json={"project_id": project_id, "branch_name": "after", "owner_id": "ada"})
+        answer = await http.post(
+            "/api/v1/work", json={"project_id": project_id, "branch_name": "after", "owner_id": "ada"}
+        )
         assert answer.status_code == 201, answer.text
     await verify(live, project_id, acknowledged | {answer.json()["id"]})

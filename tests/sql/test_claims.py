@@ -21,7 +21,10 @@ async def test_one_holder_at_a_time(do, events):
     assert await do("claim") == held
     with refused(409, "CONFLICT") as error:
         await do("claim", agent="grace")
-    assert (error["params"]["agent_id"], error["params"]["lease_until"]) == ("ada", held["claim"]["lease_until"])
+    assert (error["params"]["agent_id"], error["params"]["lease_until"]) == (
+        "ada",
+        held["claim"]["lease_until"],
+    )
 
 
 async def test_tokens_grow_over_release_and_expiry(do, at, events):
@@ -32,8 +35,16 @@ async def test_tokens_grow_over_release_and_expiry(do, at, events):
     assert (await do("claim", agent="grace", ttl_seconds=60))["claim"]["fencing_token"] == 2
     await at("2030-01-01T00:01Z")
     taken = await do("claim", agent="ada", ttl_seconds=60)
-    assert (taken["claim"]["fencing_token"], taken["claim"]["lease_until"]) == (3, "2030-01-01T00:02:00+00:00")
-    assert (await events())[2:] == ["imi.work.claimed", "imi.work.released", "imi.work.claimed", "imi.work.claimed"]
+    assert (taken["claim"]["fencing_token"], taken["claim"]["lease_until"]) == (
+        3,
+        "2030-01-01T00:02:00+00:00",
+    )
+    assert (await events())[2:] == [
+        "imi.work.claimed",
+        "imi.work.released",
+        "imi.work.claimed",
+        "imi.work.claimed",
+    ]
 
 
 async def test_renewal_prolongs_without_an_event(do, at, events):

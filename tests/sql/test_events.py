@@ -76,11 +76,15 @@ async def test_a_repeated_event_is_not_new_and_keeps_its_place(call, events):
 async def test_the_requests_causes_are_added_to_the_events_own(db, call):
     own, also = str(uuid.uuid4()), str(uuid.uuid4())
     answer = await call(
-        "api.event_publish", body=event(correlation_ids=[own]), context=ADMIN | {"correlation_ids": [also, own]}
+        "api.event_publish",
+        body=event(correlation_ids=[own]),
+        context=ADMIN | {"correlation_ids": [also, own]},
     )
     served = (await call("api.event_get", event_id=answer["body"]["event_id"]))["body"]
     assert served["correlation_ids"] == [own, also]
-    effects = await db.fetch("select cause::text from bloodbank.causes where effect = $1", uuid.UUID(answer["body"]["event_id"]))
+    effects = await db.fetch(
+        "select cause::text from bloodbank.causes where effect = $1", uuid.UUID(answer["body"]["event_id"])
+    )
     assert {r[0] for r in effects} == {own, also}
 
 
@@ -177,7 +181,9 @@ async def test_cursors_that_cannot_be_right(db, call, publish):
             await call("api.event_list", after=0, **wrong)
     with refused(400, "INVALID_CURSOR"):
         await call("api.event_list", after=taken[0]["cursor"] + 1000)
-    await db.execute("insert into bloodbank.cursors (name, position) values ('pruned', $1)", taken[0]["cursor"])
+    await db.execute(
+        "insert into bloodbank.cursors (name, position) values ('pruned', $1)", taken[0]["cursor"]
+    )
     with refused(410, "GONE") as error:
         await call("api.event_list", after=taken[0]["cursor"] - 1)
     assert error["params"]["oldest"] == taken[0]["cursor"]

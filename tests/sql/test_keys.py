@@ -66,7 +66,9 @@ def once(db):
             row = await db.fetchrow(
                 "select * from logic.once($1, $2, $3)",
                 function,
-                json.dumps({f"p_{k}": json.dumps(v) if isinstance(v, dict) else v for k, v in arguments.items()}),
+                json.dumps(
+                    {f"p_{k}": json.dumps(v) if isinstance(v, dict) else v for k, v in arguments.items()}
+                ),
                 json.dumps(context | {"principal": principal, "idempotency_key": key}),
             )
         return row["status"], json.loads(row["body"]) if row["body"] else None
@@ -88,7 +90,9 @@ async def test_another_body_or_path_under_the_same_key_is_refused(once, item):
     await once("api.work_claim", work_item_id=item["id"], body={"agent_id": "ada"})
     for changed in ({"work_item_id": str(uuid.uuid4())}, {"body": {"agent_id": "bob"}}):
         with refused(409, "CONFLICT") as error:
-            await once("api.work_claim", **({"work_item_id": item["id"], "body": {"agent_id": "ada"}} | changed))
+            await once(
+                "api.work_claim", **({"work_item_id": item["id"], "body": {"agent_id": "ada"}} | changed)
+            )
         assert error["params"] == {"idempotency_key": "k"}
 
 

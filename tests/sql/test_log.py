@@ -20,7 +20,12 @@ async def test_an_event_of_ours_says_who_where_and_why(db):
         json.dumps(CONTEXT | {"correlation_ids": [cause, cause], "agent_id": "ada"}),
     )
     row = await db.fetchrow("select * from bloodbank.events where event_id = $1", made)
-    assert json.loads(row["source"]) == {"host": "testhost", "type": "system", "app": "imi", "meta": {"actor": "tester"}}
+    assert json.loads(row["source"]) == {
+        "host": "testhost",
+        "type": "system",
+        "app": "imi",
+        "meta": {"actor": "tester"},
+    }
     assert (row["arrived"], row["version"], json.loads(row["payload"])) == ("local", "1.0.0", {"a": 1})
     assert await db.fetchval("select count(*) from bloodbank.causes where effect = $1", made) == 1
     assert await db.fetchval("select last_seen is not null from imi.agents where id = 'ada'")

@@ -55,7 +55,9 @@ async def test_topics_match_as_amqp_says(db, pattern, topic, matches):
     assert await db.fetchval("select logic.topic_matches($1, $2)", pattern, topic) is matches
 
 
-@pytest.mark.parametrize("pattern", ["", ".", "a.", ".a", "a..b", "a*", "a.b#", "a b", "(x)", "a.%", "x" * 256])
+@pytest.mark.parametrize(
+    "pattern", ["", ".", "a.", ".a", "a..b", "a*", "a.b#", "a b", "(x)", "a.%", "x" * 256]
+)
 async def test_other_patterns_are_refused(db, pattern):
     with refused(400, "INVALID_PATTERN"):
         await db.fetchval("select logic.topic_matches($1, 'a')", pattern)
@@ -65,7 +67,9 @@ async def test_a_page_ends_at_32_mib_but_holds_at_least_one(db):
     big = json.dumps("x" * (20 << 20))
     cut = json.loads(await db.fetchval("select logic.page($1::json[], 3, 0, 100)", [big, big, '"small"']))
     assert (len(cut["items"]), cut["total"]) == (1, 3)
-    one = json.loads(await db.fetchval("select logic.page($1::json[], 1, 0, 1)", [json.dumps("x" * (33 << 20))]))
+    one = json.loads(
+        await db.fetchval("select logic.page($1::json[], 1, 0, 1)", [json.dumps("x" * (33 << 20))])
+    )
     assert len(one["items"]) == 1
     empty = json.loads(await db.fetchval("select logic.page('{}', 0, null, null)"))
     assert empty == {"items": [], "total": 0, "offset": 0, "limit": 100}

@@ -24,7 +24,10 @@ async def test_spellings_of_one_remote_are_one_key(db, remote):
 @pytest.mark.parametrize(
     ("remote", "key"),
     [
-        ("https://git.example.org/Org/Repo", "git.example.org/Org/Repo"),  # only three hosts ignore case in paths
+        (
+            "https://git.example.org/Org/Repo",
+            "git.example.org/Org/Repo",
+        ),  # only three hosts ignore case in paths
         ("https://git.example.org:8443/a/b", "git.example.org:8443/a/b"),
         ("http://git.example.org:80/a/b", "git.example.org/a/b"),
         ("https://git.example.org:80/a/b", "git.example.org:80/a/b"),
@@ -110,14 +113,17 @@ async def test_registering_again_answers_the_same_project_and_writes_nothing(cal
     first = await call("api.project_register", body={"remote_origin": SPELLINGS[0]})
     assert (first["status"], first["body"]["name"], first["body"]["default_branch"]) == (201, "Repo", "main")
     for spelling in SPELLINGS:
-        again = await call("api.project_register", body={"remote_origin": spelling, "name": "other", "metadata": {"a": 1}})
+        again = await call(
+            "api.project_register", body={"remote_origin": spelling, "name": "other", "metadata": {"a": 1}}
+        )
         assert (again["status"], again["body"]) == (200, first["body"])
     assert await events() == ["imi.project.registered"]
 
 
 async def test_registering_again_fills_what_was_null(call, events, project):
     filled = await call(
-        "api.project_register", body={"remote_origin": project["remote_origin"], "trunk_path": "/src", "description": "d"}
+        "api.project_register",
+        body={"remote_origin": project["remote_origin"], "trunk_path": "/src", "description": "d"},
     )
     again = await call(
         "api.project_register", body={"remote_origin": project["remote_origin"], "trunk_path": "/other"}
@@ -162,9 +168,15 @@ async def test_an_admin_may_choose_the_id_once(db, call):
 
 async def test_update_replaces_what_is_given_and_null_clears(call, events, project):
     changed = await call(
-        "api.project_update", project_id=project["id"], body={"description": "d", "metadata": {"team": "core"}, "id": "x"}
+        "api.project_update",
+        project_id=project["id"],
+        body={"description": "d", "metadata": {"team": "core"}, "id": "x"},
     )
-    assert (changed["description"], changed["metadata"], changed["id"]) == ("d", {"team": "core"}, project["id"])
+    assert (changed["description"], changed["metadata"], changed["id"]) == (
+        "d",
+        {"team": "core"},
+        project["id"],
+    )
     cleared = await call("api.project_update", project_id=project["id"], body={"description": None})
     assert (cleared["description"], cleared["metadata"]) == (None, {"team": "core"})
     assert await call("api.project_update", project_id=project["id"], body={}) == cleared
@@ -177,7 +189,9 @@ async def test_a_move_keeps_the_old_remote_as_an_alias(db, call, events, project
     assert moved["remote_origin"] == new
     for remote in (new, project["remote_origin"]):
         assert (await call("api.project_by_origin", remote_origin=remote))["body"]["id"] == project["id"]
-    back = await call("api.project_update", project_id=project["id"], body={"remote_origin": project["remote_origin"]})
+    back = await call(
+        "api.project_update", project_id=project["id"], body={"remote_origin": project["remote_origin"]}
+    )
     assert back["remote_origin"] == project["remote_origin"]
     current = await db.fetch("select remote_key from imi.project_remotes where is_current")
     assert [r[0] for r in current] == ["github.com/acme/rocket"]
@@ -187,13 +201,17 @@ async def test_a_move_keeps_the_old_remote_as_an_alias(db, call, events, project
 async def test_a_move_onto_another_projects_remote_is_refused(call, project):
     other = (await call("api.project_register", body={"remote_origin": "https://h.example/other"}))["body"]
     with refused(409, "CONFLICT") as error:
-        await call("api.project_update", project_id=project["id"], body={"remote_origin": "https://h.example/other"})
+        await call(
+            "api.project_update", project_id=project["id"], body={"remote_origin": "https://h.example/other"}
+        )
     assert error["params"] == {"project_id": other["id"]}
 
 
 async def test_search_takes_wildcards_literally_and_ranks_the_best_first(call):
     for name in ("alpha", "alphabet", "100%", "100x", "a_b", "aXb", "alphebet"):
-        await call("api.project_register", body={"remote_origin": f"https://h.example/{uuid.uuid4()}", "name": name})
+        await call(
+            "api.project_register", body={"remote_origin": f"https://h.example/{uuid.uuid4()}", "name": name}
+        )
 
     async def names(text):
         return [p["name"] for p in (await call("api.project_list", search=text))["items"]]
@@ -209,7 +227,8 @@ async def test_search_takes_wildcards_literally_and_ranks_the_best_first(call):
 async def test_list_by_activity_metadata_and_page(call):
     for n in range(3):
         await call(
-            "api.project_register", body={"remote_origin": f"https://h.example/{n}", "metadata": {"n": n, "tags": ["x", n]}}
+            "api.project_register",
+            body={"remote_origin": f"https://h.example/{n}", "metadata": {"n": n, "tags": ["x", n]}},
         )
     first = await call("api.project_list", limit=2)
     assert [p["name"] for p in first["items"]] == ["2", "1"]
@@ -217,7 +236,11 @@ async def test_list_by_activity_metadata_and_page(call):
     assert [p["name"] for p in (await call("api.project_list", offset=2))["items"]] == ["0"]
     assert [p["name"] for p in (await call("api.project_list", metadata={"tags": [1]}))["items"]] == ["1"]
     await call("api.project_deactivate", project_id=first["items"][0]["id"], context=CONTEXT)
-    assert [(await call("api.project_list", active=a))["total"] for a in ("true", "false", "all")] == [2, 1, 3]
+    assert [(await call("api.project_list", active=a))["total"] for a in ("true", "false", "all")] == [
+        2,
+        1,
+        3,
+    ]
 
 
 async def test_unknown_projects(call):

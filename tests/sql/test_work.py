@@ -14,11 +14,17 @@ def rule(completion, dirty, ahead, behind):
         return completion
     if dirty:
         return "uncommitted"
-    return {(True, True): "diverged", (True, False): "ahead", (False, True): "behind"}.get((ahead > 0, behind > 0), "clean")
+    return {(True, True): "diverged", (True, False): "ahead", (False, True): "behind"}.get(
+        (ahead > 0, behind > 0), "clean"
+    )
 
 
 async def test_status_and_in_flight_agree_for_every_combination(db, call, project):
-    combinations = list(itertools.product((None, "merged", "abandoned", "superseded"), (False, True), (0, 2), (0, 3), (False, True)))
+    combinations = list(
+        itertools.product(
+            (None, "merged", "abandoned", "superseded"), (False, True), (0, 2), (0, 3), (False, True)
+        )
+    )
     for n, (completion, dirty, ahead, behind, active) in enumerate(combinations):
         await db.execute(
             """insert into imi.work_items (project_id, branch_name, owner_id, completion_type, completed_at,
@@ -31,9 +37,13 @@ async def test_status_and_in_flight_agree_for_every_combination(db, call, projec
         from imi.work_items w""")
     assert len(rows) == len(combinations)
     for row in rows:
-        expected = rule(row["completion_type"], row["has_uncommitted_changes"], row["ahead_of_trunk"], row["behind_trunk"])
+        expected = rule(
+            row["completion_type"], row["has_uncommitted_changes"], row["ahead_of_trunk"], row["behind_trunk"]
+        )
         assert row["status"] == expected
-        assert row["in_flight"] == (row["active"] and expected not in ("clean", "merged", "abandoned", "superseded"))
+        assert row["in_flight"] == (
+            row["active"] and expected not in ("clean", "merged", "abandoned", "superseded")
+        )
     statuses = {r["status"] for r in rows}
     assert len(statuses) == 8
     for status in statuses:
@@ -45,7 +55,11 @@ async def test_status_and_in_flight_agree_for_every_combination(db, call, projec
 
 async def test_start_answers_the_whole_item_with_defaults(call, events, item, project):
     assert item["project_id"] == project["id"]
-    assert (item["work_type"], item["source"], item["status"]) == ("feature", {"type": "manual", "ref": None}, "clean")
+    assert (item["work_type"], item["source"], item["status"]) == (
+        "feature",
+        {"type": "manual", "ref": None},
+        "clean",
+    )
     assert (item["active"], item["claim"], item["metadata"]) == (True, None, {})
     assert await events() == ["imi.project.registered", "imi.work.started"]
 
@@ -60,21 +74,27 @@ async def test_the_owner_is_the_caller_unless_named(call, project):
 
 async def test_one_active_item_a_branch(call, item):
     with refused(409, "CONFLICT") as error:
-        await call("api.work_start", body={"project_id": item["project_id"], "branch_name": item["branch_name"], "owner_id": "x"})
+        await call(
+            "api.work_start",
+            body={"project_id": item["project_id"], "branch_name": item["branch_name"], "owner_id": "x"},
+        )
     assert error["params"] == {"work_item_id": item["id"], "owner_id": "ada"}
 
 
 async def test_a_completed_branch_can_be_started_again(call, item):
     await call("api.work_complete", work_item_id=item["id"], body={"completion_type": "merged"})
     again = await call(
-        "api.work_start", body={"project_id": item["project_id"], "branch_name": item["branch_name"], "owner_id": "x"}
+        "api.work_start",
+        body={"project_id": item["project_id"], "branch_name": item["branch_name"], "owner_id": "x"},
     )
     assert again["status"] == 201
 
 
 async def test_work_needs_an_active_project(call, project):
     with refused(404, "NOT_FOUND"):
-        await call("api.work_start", body={"project_id": str(uuid.uuid4()), "branch_name": "a", "owner_id": "x"})
+        await call(
+            "api.work_start", body={"project_id": str(uuid.uuid4()), "branch_name": "a", "owner_id": "x"}
+        )
 
 
 async def test_work_on_an_inactive_project_is_refused(call, project):
@@ -88,9 +108,15 @@ async def test_reports_change_the_status_and_only_changes_are_events(call, event
         return await call("api.work_git_state_update", work_item_id=item["id"], body=facts)
 
     assert (await report(has_uncommitted_changes=True, uncommitted_files_count=2))["status"] == "uncommitted"
-    assert (await report(has_uncommitted_changes=False, uncommitted_files_count=0, ahead_of_trunk=1))["status"] == "ahead"
+    assert (await report(has_uncommitted_changes=False, uncommitted_files_count=0, ahead_of_trunk=1))[
+        "status"
+    ] == "ahead"
     diverged = await report(behind_trunk=4, last_commit_hash="abc1234", last_commit_message="Fix")
-    assert (diverged["status"], diverged["ahead_of_trunk"], diverged["last_commit_message"]) == ("diverged", 1, "Fix")
+    assert (diverged["status"], diverged["ahead_of_trunk"], diverged["last_commit_message"]) == (
+        "diverged",
+        1,
+        "Fix",
+    )
     same = await report(behind_trunk=4)
     assert same["last_sync_at"] > diverged["last_sync_at"]
     assert same["updated_at"] == diverged["updated_at"]
@@ -100,14 +126,20 @@ async def test_reports_change_the_status_and_only_changes_are_events(call, event
 async def test_an_older_report_changes_nothing_and_a_future_one_counts_as_now(call, at, item):
     await at("2027-01-01T12:00Z")
     newer = await call(
-        "api.work_git_state_update", work_item_id=item["id"], body={"ahead_of_trunk": 2, "observed_at": "2027-01-01T11:00:00Z"}
+        "api.work_git_state_update",
+        work_item_id=item["id"],
+        body={"ahead_of_trunk": 2, "observed_at": "2027-01-01T11:00:00Z"},
     )
     late = await call(
-        "api.work_git_state_update", work_item_id=item["id"], body={"ahead_of_trunk": 9, "observed_at": "2027-01-01T10:59:59Z"}
+        "api.work_git_state_update",
+        work_item_id=item["id"],
+        body={"ahead_of_trunk": 9, "observed_at": "2027-01-01T10:59:59Z"},
     )
     assert late == newer
     future = await call(
-        "api.work_git_state_update", work_item_id=item["id"], body={"ahead_of_trunk": 3, "observed_at": "2099-01-01T00:00:00Z"}
+        "api.work_git_state_update",
+        work_item_id=item["id"],
+        body={"ahead_of_trunk": 3, "observed_at": "2099-01-01T00:00:00Z"},
     )
     assert (future["ahead_of_trunk"], future["last_sync_at"]) == (3, "2027-01-01T12:00:00+00:00")
 
@@ -153,7 +185,12 @@ async def test_update_replaces_and_clears(call, events, item):
         "api.work_update", work_item_id=item["id"],
         body={"owner_id": "grace", "host": "h", "worktree_path": "/w", "work_type": "fix", "metadata": {"a": 1}, "active": False},
     )  # fmt: skip
-    assert (changed["owner_id"], changed["work_type"], changed["metadata"], changed["active"]) == ("grace", "fix", {"a": 1}, True)
+    assert (changed["owner_id"], changed["work_type"], changed["metadata"], changed["active"]) == (
+        "grace",
+        "fix",
+        {"a": 1},
+        True,
+    )
     cleared = await call("api.work_update", work_item_id=item["id"], body={"host": None})
     assert (cleared["host"], cleared["worktree_path"]) == (None, "/w")
     assert await call("api.work_update", work_item_id=item["id"], body={}) == cleared
@@ -168,7 +205,13 @@ async def test_lists_filter_by_every_trait(call, project, item):
                   "source": {"type": "plane_ticket", "ref": "PROJ-1"}},
         )
     )["body"]  # fmt: skip
-    for filters in ({"owner_id": "grace"}, {"work_type": "fix"}, {"source_ref": "PROJ-1"}, {"host": "h2"}, {"limit": 1}):
+    for filters in (
+        {"owner_id": "grace"},
+        {"work_type": "fix"},
+        {"source_ref": "PROJ-1"},
+        {"host": "h2"},
+        {"limit": 1},
+    ):
         assert [i["id"] for i in (await call("api.work_list", **filters))["items"]] == [other["id"]], filters
     await call("api.work_complete", work_item_id=item["id"], body={"completion_type": "merged"})
     assert [i["id"] for i in (await call("api.work_list", status="merged"))["items"]] == [item["id"]]

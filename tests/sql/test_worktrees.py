@@ -9,7 +9,12 @@ from tests.sql.conftest import CONTEXT, refused
 
 @pytest.fixture
 def body(project):
-    return {"project_id": project["id"], "name": "feat-engine", "path": "/code/rocket/feat-engine", "host": "h1"}
+    return {
+        "project_id": project["id"],
+        "name": "feat-engine",
+        "path": "/code/rocket/feat-engine",
+        "host": "h1",
+    }
 
 
 @pytest.fixture
@@ -19,8 +24,14 @@ async def worktree(call, body):
 
 async def test_registering_again_fills_what_was_null(call, events, body, worktree, item):
     assert worktree["branch_name"] is None
-    again = await call("api.worktree_register", body=body | {"work_item_id": item["id"], "branch_name": "feat/engine"})
-    assert (again["status"], again["body"]["id"], again["body"]["work_item_id"]) == (200, worktree["id"], item["id"])
+    again = await call(
+        "api.worktree_register", body=body | {"work_item_id": item["id"], "branch_name": "feat/engine"}
+    )
+    assert (again["status"], again["body"]["id"], again["body"]["work_item_id"]) == (
+        200,
+        worktree["id"],
+        item["id"],
+    )
     same = await call("api.worktree_register", body=body | {"branch_name": "other"})
     assert same["body"] == again["body"]
     assert [e for e in await events() if "worktree" in e] == ["imi.worktree.created", "imi.worktree.synced"]
@@ -34,7 +45,9 @@ async def test_a_path_of_another_worktree_is_refused(call, body, worktree):
 
 async def test_a_removed_worktree_frees_its_path(call, events, body, worktree):
     for _ in range(2):
-        assert (await call("api.worktree_remove", worktree_id=worktree["id"], context=CONTEXT))["status"] == 204
+        assert (await call("api.worktree_remove", worktree_id=worktree["id"], context=CONTEXT))[
+            "status"
+        ] == 204
     again = await call("api.worktree_register", body=body)
     assert again["status"] == 201
     assert again["body"]["id"] != worktree["id"]
@@ -46,15 +59,26 @@ async def test_a_removed_worktree_frees_its_path(call, events, body, worktree):
 
 
 async def test_update_is_an_event_but_being_looked_at_is_not(call, events, worktree):
-    seen = await call("api.worktree_update", worktree_id=worktree["id"], body={"last_accessed": "2030-01-01T00:00:00Z"})
+    seen = await call(
+        "api.worktree_update", worktree_id=worktree["id"], body={"last_accessed": "2030-01-01T00:00:00Z"}
+    )
     assert seen["last_accessed"] == "2030-01-01T00:00:00+00:00"
-    moved = await call("api.worktree_update", worktree_id=worktree["id"], body={"path": "/new", "metadata": {"a": 1}})
-    assert (moved["path"], moved["metadata"], moved["last_accessed"]) == ("/new", {"a": 1}, seen["last_accessed"])
+    moved = await call(
+        "api.worktree_update", worktree_id=worktree["id"], body={"path": "/new", "metadata": {"a": 1}}
+    )
+    assert (moved["path"], moved["metadata"], moved["last_accessed"]) == (
+        "/new",
+        {"a": 1},
+        seen["last_accessed"],
+    )
     assert [e for e in await events() if "worktree" in e] == ["imi.worktree.created", "imi.worktree.synced"]
 
 
 async def test_lists_filter(call, project, worktree, item, body):
-    await call("api.worktree_register", body=body | {"name": "n2", "path": "/p2", "host": "h2", "work_item_id": item["id"]})
+    await call(
+        "api.worktree_register",
+        body=body | {"name": "n2", "path": "/p2", "host": "h2", "work_item_id": item["id"]},
+    )
     for filters in ({"host": "h2"}, {"work_item_id": item["id"]}, {"limit": 1}):
         assert [w["name"] for w in (await call("api.worktree_list", **filters))["items"]] == ["n2"], filters
     assert (await call("api.worktree_list", project_id=project["id"]))["total"] == 2
