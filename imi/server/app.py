@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from imi import __version__, logs
-from imi.config import Settings
+from imi.config import ConfigError, Settings
 from imi.database.pool import Pools
 from imi.server.auth import Borders, Keys, Principal, is_loopback
 from imi.server.calls import HEALTH, KEY_CHECK, METRICS, Calls, Reply
@@ -221,8 +221,13 @@ class Api:
 async def serving(settings: Settings, pools: Pools, sock: socket.socket) -> AsyncIterator[None]:
     """Serve on a bound socket for as long as this is entered; then requests under way may end.
 
-    Raises ContractError if database and contract do not fit, ConfigError for an IMI_API_KEY of lower scope.
+    Raises ContractError if database and contract do not fit, and ConfigError for IMI_AUTH=off on a host that
+    others reach, and for an IMI_API_KEY of lower scope.
     """
+    if not settings.auth and not is_loopback(settings.host):
+        raise ConfigError(
+            f"IMI_AUTH=off opens everything to everybody: not on {settings.host}, only on 127.0.0.1"
+        )
     calls = Calls(pools)
     contract = load()
     await calls.bind(contract)

@@ -1,0 +1,187 @@
+"""`imi up` and `imi serve`: the server. What they run is imported when they run it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from imi.cli.command import CONFLICT, Debug, Failure, Json, group, print_json
+
+if TYPE_CHECKING:
+    from imi.config import Settings
+    from imi.database.pool import Pools
+
+app = group("The server.")
+
+Host = Annotated[
+    str | None, typer.Option(help="Listen here.  [default: IMI_HOST, else 127.0.0.1]", show_default=False)
+]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="[default: IMI_PORT, else 8400]", show_default=False)
+]
+EnvFile = Annotated[
+    Path | None,
+    typer.Option(help="Settings from this file.  [default: .env in the data directory]", show_default=False),
+]
+# A key is made by the function that POST /api/v1/api-keys calls.
+MAKE_KEY = "select api.api_key_create(p_body => $1::text::json, p_context => $2::text::json) ->> 'key'"
+KEY_CHECK = "select scope from logic.key_check($1::text)"
+
+
+@app.command("up", epilog="Example: imi up --port 8400")
+def up(
+    host: Host = None,
+    port: Port = None,
+    env_file: EnvFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run all of iMi in one process: the database, its migration, the API; Ctrl-C stops it.
+
+    Without IMI_DATABASE_URL it runs a PostgreSQL of its own in the data directory. It writes a first admin
+    key to admin.key there, and a backup a day to backups/ (the last seven are kept).
+    """
+    _run(_up, host, port, env_file, as_json)
+
+
+@app.command("serve", epilog="Example: imi serve --port 8401")
+def serve(
+    host: Host = None,
+    port: Port = None,
+    env_file: EnvFile = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the API alone, as many times as you like, on IMI_DATABASE_URL or beside an `imi up`.
+
+    The database must be migrated already; no key and no backup is made.
+    """
+    _run(_serve, host, port, env_file, as_json)
+
+
+Work = Callable[["Settings", AsyncExitStack], Coroutine[Any, Any, dict[str, str]]]
+
+
+def _run(work: Work, host: str | None, port: int | None, env_file: Path | None, as_json: bool) -> None:
+    import uvloop
+
+    from imi import config, logs
+    from imi.database import DatabaseError
+    from imi.server.contract import ContractError
+
+    try:
+        settings = config.load(env_file, strict=True)
+        settings = replace(settings, host=host or settings.host, port=settings.port if port is None else port)
+        try:
+            logs.configure("DEBUG" if settings.debug else settings.log_level, settings.log_file)
+        except OSError as error:
+            raise Failure(
+                "CONFIG", f"Cannot write the log to {settings.log_file}: {error.strerror}"
+            ) from None
+        uvloop.run(_until_stopped(work, settings, as_json))
+    except config.ConfigError as error:
+        raise Failure("CONFIG", str(error)) from None
+    except DatabaseError as error:
+        raise Failure("DATABASE", str(error)) from None
+    except ContractError as error:
+        raise Failure(
+            "CONTRACT", str(error), "this program and the database are of two releases: imi db migrate"
+        ) from None
+
+
+async def _until_stopped(work: Work, settings: Settings, as_json: bool) -> None:
+    task = asyncio.current_task()
+    assert task
+    for each in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+    with suppress(asyncio.CancelledError):
+        async with AsyncExitStack() as stack:
+            _show(await work(settings, stack), as_json)
+            await asyncio.Event().wait()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    where = f"{settings.host} port {settings.port}"
+    try:
+        family, *_, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.create_server(address[:2], family=family, backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            hint = "stop what listens there, or choose another with --port"
+            raise Failure("PORT_IN_USE", f"{where} is in use already", hint, CONFLICT) from None
+        raise Failure(
+            "CONFIG", f"Cannot listen on {where}: {error.strerror}", "see --host and --port"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    from imi.database import archive, deploy, embedded
+    from imi.database.pool import located, pools
+    from imi.server.app import serving
+
+    stack.enter_context(embedded.only_one(settings.data_dir))
+    listener = stack.enter_context(_listen(settings))
+    url = await stack.enter_async_context(located(settings))
+    await deploy.migrate(url)
+    opened = await stack.enter_async_context(pools(url, settings))
+    key = await _admin_key(opened, settings.data_dir)
+    await stack.enter_async_context(serving(settings, opened, listener))
+    backups = asyncio.create_task(archive.daily(url, settings.data_dir))
+    stack.callback(backups.cancel)
+    return _said(settings, listener) | {"data_dir": str(settings.data_dir), "admin_key": str(key)}
+
+
+async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    from imi.database.pool import located, pools
+    from imi.server.app import serving
+
+    listener = stack.enter_context(_listen(settings))
+    url = await stack.enter_async_context(located(settings))
+    opened = await stack.enter_async_context(pools(url, settings))
+    await stack.enter_async_context(serving(settings, opened, listener))
+    return _said(settings, listener)
+
+
+async def _admin_key(opened: Pools, data_dir: Path) -> Path:
+    """The file that holds an admin key which opens this database; a new one is made when there is none."""
+    from hashlib import sha256
+
+    file = data_dir / "admin.key"
+    try:
+        key = file.read_text().strip() if file.exists() else ""
+        if await opened.api.fetchval(KEY_CHECK, sha256(key.encode()).hexdigest()) != "admin":
+            key = await opened.api.fetchval(MAKE_KEY, '{"name": "imi up", "scope": "admin"}', "{}")
+            partial = file.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o600, exist_ok=False)
+            partial.write_text(f"{key}\n")
+            partial.rename(file)
+    except OSError as error:
+        raise Failure("FAILED", f"Cannot keep the admin key in {file}: {error.strerror}") from None
+    return file
+
+
+def _said(settings: Settings, listener: socket.socket) -> dict[str, str]:
+    port = listener.getsockname()[1]
+    url = f"http://[{settings.host}]:{port}" if ":" in settings.host else f"http://{settings.host}:{port}"
+    return {"url": url, "docs": f"{url}/docs"}
+
+
+def _show(data: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        print_json({"success": True, "data": data})
+    else:
+        labels = {"url": "listens on", "docs": "docs", "data_dir": "data", "admin_key": "admin key"}
+        lines = [f"  {labels[name]:10}  {value}" for name, value in data.items()]
+        typer.echo("\n".join(("iMi is up; Ctrl-C stops it", *lines)))
