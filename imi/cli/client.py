@@ -47,9 +47,12 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
     """The API as the flags, then the environment, then the defaults say. `quiet`: no progress bar."""
     import httpx
 
-    from imi.config import load
+    from imi import config
 
-    settings = load()
+    try:
+        settings = config.load()
+    except config.ConfigError as error:
+        raise Failure("CONFIG", str(error)) from None
     url = (api_url or settings.api_url).rstrip("/")
     try:
         parts = urlsplit(url)
@@ -59,11 +62,11 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         valid = False
     if not valid:
         usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
-    actor = (agent or settings.agent or f"{getpass.getuser()}@{socket.gethostname()}").encode()
+    actor = agent or settings.agent or f"{getpass.getuser()}@{socket.gethostname()}"
     key = api_key or settings.api_key or (_admin_key(settings.data_dir) if here else None)
-    headers = {b"X-Agent-Id": actor} | ({b"Authorization": b"Bearer " + key.encode()} if key else {})
-    if any(byte < 32 or byte == 127 for value in headers.values() for byte in value):
-        usage("control characters in --agent or --api-key")
+    headers = {"X-Agent-Id": actor} | ({"Authorization": f"Bearer {key}"} if key else {})
+    if not all(value.isascii() and value.isprintable() for value in headers.values()):
+        usage("an agent's name and a key are printable ASCII", "see --agent and --api-key")
     # A key for this machine takes no way round through a proxy. Plain http has no certificate to check, and
     # loading them costs 25 ms.
     with (
@@ -76,7 +79,7 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         ) as http,
         Bar(enabled=not quiet) as bar,
     ):
-        yield Api(http, actor.decode(), bar)
+        yield Api(http, actor, bar)
 
 
 def _is_loopback(host: str) -> bool:

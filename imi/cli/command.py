@@ -53,6 +53,7 @@ def usage(message: str, hint: str | None = None) -> NoReturn:
 def print_json(document: Any) -> None:
     """One line of JSON on stdout, ASCII only: no text from elsewhere can steer a terminal through it."""
     sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 def group(story: str) -> typer.Typer:

@@ -1,5 +1,5 @@
 """Real git repositories for these tests."""
 
-from repositories import git
+from tests.repositories import git
 
 __all__ = ["git"]

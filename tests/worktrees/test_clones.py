@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from repositories import Git
 
 from imi.worktrees import clones
 from imi.worktrees import git as ask
 from imi.worktrees.clones import Clone
+from tests.repositories import Git
 
 
 def inspect(folder: Path) -> Clone:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from repositories import EMAIL, Git
 
 from imi.worktrees import git as ask
 from imi.worktrees.git import GitError
+from tests.repositories import EMAIL, Git
 
 
 @pytest.fixture
