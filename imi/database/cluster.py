@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import stat
 import subprocess
@@ -231,10 +232,8 @@ def _run(cluster: Cluster, command: list[Any], text: str) -> None:
 
 
 def complaint(output: str) -> str:
-    """Pick the sentence that says why out of what a server program printed; '' if it printed nothing."""
+    """Pick the sentence that says why out of what a program printed: the first, for others follow from it."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line for word in ("PANIC", "FATAL", "ERROR", "error:"))]
-    line = (telling or lines or [""])[-1]
-    for word in ("PANIC:", "FATAL:", "ERROR:", "error:"):
-        line = line.rpartition(word)[2]
-    return line.strip()
+    telling = re.compile(r"(?:PANIC|FATAL|ERROR|error): *(.*)")
+    found = [match[1] for line in lines if (match := telling.search(line))]
+    return (found or lines or [""])[0]

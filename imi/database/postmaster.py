@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,8 +92,18 @@ def _launch(cluster: Cluster) -> str | None:
         if time.monotonic() > until:
             return f"it was not ready after {RECOVERY:.0f} s and goes on trying"
         time.sleep(0.01)
+    return _last_words(cluster) or f"it ended with {server.returncode}"
+
+
+def _last_words(cluster: Cluster) -> str:
+    """Pick the reason of a failed start out of the log; what clients were told has their user@database."""
+    if shutil.disk_usage(cluster.home).free < 1 << 20:  # then the log could not be written either
+        return "No space left on device"
     newest = max(cluster.log.glob("*.log"), key=lambda path: path.stat().st_mtime_ns)
-    return complaint(newest.read_text(errors="replace")[-4000:]) or f"it ended with {server.returncode}"
+    said = newest.read_text(errors="replace").rpartition("starting PostgreSQL")[2]
+    return complaint(
+        "\n".join(line for line in said.splitlines() if not re.search(r"\] \S+@\S+ +[A-Z]+:", line))
+    )
 
 
 def _ready(cluster: Cluster) -> bool:
