@@ -93,8 +93,10 @@ def run(arguments: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    if as_json:
-        logging.disable()
+    settings = logging.getLogger("imi.config")
+    level = settings.level
+    if as_json:  # a warning about a setting is not part of the document
+        settings.setLevel(logging.ERROR)
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="imi", standalone_mode=False)
         sys.stdout.flush()
@@ -113,6 +115,8 @@ def run(arguments: list[str]) -> int:
             raise
         sentence = f"{type(error).__name__}: {error}"
         return fail(Failure("INTERNAL", sentence, "see where it broke with --debug"), as_json)
+    finally:
+        settings.setLevel(level)
 
 
 def refuse(error: Any, as_json: bool) -> int:

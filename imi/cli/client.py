@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         valid = False
     if not valid:
         usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
-    actor = agent or settings.agent or f"{getpass.getuser()}@{socket.gethostname()}"
+    actor = agent or settings.agent or f"{_user()}@{socket.gethostname()}"
     key = api_key or settings.api_key or (_admin_key(settings.data_dir) if here else None)
     headers = {"X-Agent-Id": actor} | ({"Authorization": f"Bearer {key}"} if key else {})
     if not all(value.isascii() and value.isprintable() for value in headers.values()):
@@ -82,6 +83,13 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         yield Api(http, actor, bar)
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid-{os.getuid()}"
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -94,7 +102,7 @@ def _is_loopback(host: str) -> bool:
 def _admin_key(data_dir: Path) -> str | None:
     """The key that `imi up` left for this user; None when there is none or it is someone else's to read."""
     try:
-        return (data_dir / "admin.key").read_text().strip()
+        return (data_dir / "admin.key").read_text(errors="replace").strip()
     except OSError:
         return None
 
@@ -184,9 +192,12 @@ class Api:
 
 
 def _facts(params: dict[str, Any]) -> str:
-    """The error's params in words: ` (path: message; name: value)`."""
+    """The error's params in words: ` (name: value; …)`, or all places of a bad request where the message can
+    name but one."""
     errors = params.get("errors")
     if isinstance(errors, list):
+        if len(errors) == 1:
+            return ""
         facts = [f"{e.get('path') or 'body'}: {e.get('message')}" for e in errors if isinstance(e, dict)]
     else:
         facts = [f"{name}: {_text(value)}" for name, value in params.items()]

@@ -29,12 +29,12 @@ from imi.worktrees import clones, git
 from imi.worktrees.clones import Branch, Clone
 
 WORK_TYPES = {
-    "feat": "feature",
-    "fix": "fix",
-    "exp": "experiment",
-    "pr": "review",
-    "devops": "devops",
-    "aiops": "aiops",
+    "feat/": "feature",
+    "fix/": "fix",
+    "exp/": "experiment",
+    "pr/": "review",
+    "devops/": "devops",
+    "aiops/": "aiops",
 }
 
 
@@ -112,7 +112,8 @@ class Registry:
             outcome["work_item_id"] = item and item["id"]
         except Failure as failure:
             outcome["reason"] = _reason(failure)
-        self.reported.add(branch.name)
+        if outcome["action"] not in ("merged", "refused"):
+            self.reported.add(branch.name)
         return outcome
 
     def _bring_up(self, clone: Clone, branch: Branch) -> tuple[str, Any]:
@@ -141,10 +142,11 @@ class Registry:
         return action, item
 
     def _new(self, branch: Branch) -> dict[str, Any]:
+        prefix, slash, _ = branch.name.partition("/")
         return {
             "project_id": self.project_id,
             "branch_name": branch.name,
-            "work_type": WORK_TYPES.get(branch.name.partition("/")[0], "feature"),
+            "work_type": WORK_TYPES.get(prefix + slash, "feature"),
             "source": {"type": "manual", "ref": "scan"},
             "owner_id": _text(branch.committer_email) or self.api.actor,
         }

@@ -1,10 +1,12 @@
 """`imi work`: what is happening, branch by branch."""
 
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from imi.cli import claims
 from imi.cli.arguments import (
     CompletionType,
     Everything,
@@ -23,7 +25,7 @@ from imi.cli.arguments import (
 )
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
-from imi.cli.render import Column, age, moment, note, page, record
+from imi.cli.render import Column, age, note, page, record
 
 app = group("Work in flight: branches, their git state, and who holds them.")
 
@@ -37,7 +39,10 @@ FILES = Column("files", "uncommitted_files_count", wide=100, right=True)
 Owner = Annotated[str | None, typer.Option("--owner", help="Whose work it is.")]
 Type = Annotated[WorkType | None, typer.Option("--type", help="What kind of work it is.")]
 WorktreePath = Annotated[str | None, typer.Option(help="The folder that has the branch checked out.")]
-Host = Annotated[str | None, typer.Option(help="The machine it is on.")]
+Host = Annotated[
+    str | None,
+    typer.Option(help="The machine it is on.  [default with a path: this one]", show_default=False),
+]
 
 
 @command(
@@ -137,10 +142,14 @@ def start(
         source={"type": source_type, "ref": source_ref},
         owner_id=owner,
         worktree_path=worktree_path,
-        host=host,
+        host=_host(host, worktree_path),
         metadata=metadata,
     )
     return api.post("/work", body)
+
+
+def _host(host: str | None, worktree_path: str | None) -> str | None:
+    return host or (socket.gethostname() if worktree_path else None)
 
 
 @command(app, "update", example="imi work update WORK_ITEM --git . --owner claude-8", show=record)
@@ -169,7 +178,11 @@ def update(
     """Change a work item, or report its git state. Only what is given changes."""
     path = f"/work/{segment(work_item)}"
     fields = given(
-        owner_id=owner, work_type=work_type, worktree_path=worktree_path, host=host, metadata=metadata
+        owner_id=owner,
+        work_type=work_type,
+        worktree_path=worktree_path,
+        host=_host(host, worktree_path),
+        metadata=metadata,
     )
     state = {}
     if git:
@@ -215,36 +228,4 @@ def complete(
     return api.post(f"/work/{segment(work_item)}/complete", body)
 
 
-def _show_claim(item: dict[str, Any]) -> str:
-    claim = item["claim"]
-    held = f"{claim['agent_id']} until {moment(claim['lease_until'])}, token {claim['fencing_token']}"
-    return f"{item['branch_name']} is held by {held}"
-
-
-Ttl = Annotated[int, typer.Option(min=30, max=86400, help="Seconds that the lease holds.")]
-
-
-@command(app, "claim", example="imi work claim WORK_ITEM --agent claude-7 --ttl 3600", show=_show_claim)
-def claim(api: Api, work_item: WorkItem, ttl: Ttl = 1800) -> Any:
-    """Take a lease on a work item for --agent. Refused (exit 4) while another holds it."""
-    body = {"agent_id": api.actor, "ttl_seconds": ttl}
-    return api.post(f"/work/{segment(work_item)}/claim", body)
-
-
-@command(app, "renew", example="imi work renew WORK_ITEM --agent claude-7", show=_show_claim)
-def renew(api: Api, work_item: WorkItem, ttl: Ttl = 1800, fencing_token: FencingToken = None) -> Any:
-    """Make a lease of --agent last on from now. Refused (exit 4) when it has been lost."""
-    body = given(agent_id=api.actor, ttl_seconds=ttl, fencing_token=fencing_token)
-    return api.post(f"/work/{segment(work_item)}/renew", body)
-
-
-@command(
-    app,
-    "release",
-    example="imi work release WORK_ITEM --agent claude-7",
-    show=lambda item: f"{item['branch_name']} is free",
-)
-def release(api: Api, work_item: WorkItem, fencing_token: FencingToken = None) -> Any:
-    """Give back a lease of --agent. Refused (exit 4) when another holds it."""
-    body = given(agent_id=api.actor, fencing_token=fencing_token)
-    return api.post(f"/work/{segment(work_item)}/release", body)
+app.add_typer(claims.app)

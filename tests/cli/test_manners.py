@@ -351,6 +351,28 @@ class TestTerminal:
         assert row["id"] in lines[1]
         assert "…" in lines[1], "what is too long says so"
 
+    def test_what_lasts_shows_how_far_it_is(self) -> None:
+        program = (
+            "from imi.cli.render import Bar\n"
+            "with Bar(enabled=True) as bar:\n"
+            "    bar._appear()\n"  # what its timer does after a second
+            f"    bar.show({HOSTILE!r}, 3, 9)\n"
+            "    bar.progress.refresh()\n"
+            "print('done')"
+        )
+        drawn = "\n".join(on_terminal(80, [sys.executable, "-c", program]))
+        assert "3/9" in drawn
+        assert r"\x1b]0;owned\x07" in drawn
+        assert "\x1b]0" not in drawn
+        assert drawn.endswith("done")
+
+    @pytest.mark.parametrize("enabled", [True, False])
+    def test_nothing_shows_in_a_pipe(self, capsys: pytest.CaptureFixture[str], enabled: bool) -> None:
+        with render.Bar(enabled) as bar:
+            bar._appear()
+            bar.show("reading", 1, 2)
+        assert (bar.progress, capsys.readouterr().err) == (None, "")
+
 
 def on_terminal(width: int, command: list[str]) -> list[str]:
     """The lines that a command draws on a terminal, without their colours."""

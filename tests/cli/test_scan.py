@@ -113,7 +113,7 @@ def test_what_git_changed_is_updated(imi: Imi, git: Git, code: Path, remote: str
         ("pr/12", "review"),
         ("devops/x", "devops"),
         ("aiops/x", "aiops"),
-        ("fixture", "feature"),
+        ("exp", "feature"),
     ],
 )
 def test_the_type_is_the_branchs_prefix(
