@@ -9,5 +9,7 @@
 \ir work.sql
 \ir claims.sql
 \ir worktrees.sql
+\ir links.sql
+\ir pull_requests.sql
 \ir agents.sql
 \ir grants.sql
