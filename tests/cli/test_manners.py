@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import json
 import os
 import pty
@@ -195,7 +196,8 @@ class TestRefusals:
         assert imi.data("projects", "list")["total"] == 0
 
     @pytest.mark.parametrize(
-        "arguments", [("--limit", "0"), ("--limit", "x"), ("--metadata", "[1]"), ("extra",)]
+        "arguments",
+        [("--limit", "0"), ("--limit", "x"), ("--metadata", "[1]"), ("--metadata", "{"), ("extra",)],
     )
     def test_usage(self, imi: Imi, arguments: tuple[str, ...]) -> None:
         refused = imi.error(2, "projects", "list", *arguments)
@@ -252,7 +254,17 @@ class TestConnection:
 
     def test_who_acts_is_user_and_host(self, imi: Imi, answers: list[httpx.Request]) -> None:
         imi("projects", "list")
-        assert answers[-1].headers["X-Agent-Id"].endswith(f"@{socket.gethostname()}")
+        assert answers[-1].headers["X-Agent-Id"] == f"{getpass.getuser()}@{socket.gethostname()}"
+
+    def test_a_user_without_a_name_acts_too(
+        self, imi: Imi, answers: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def nobody() -> str:
+            raise KeyError("getpwuid(): uid not found")
+
+        monkeypatch.setattr(getpass, "getuser", nobody)
+        imi("projects", "list")
+        assert answers[-1].headers["X-Agent-Id"].startswith(f"uid-{os.getuid()}@")
 
     def test_no_key_is_no_header(self, imi: Imi, answers: list[httpx.Request], tmp_path: Path) -> None:
         (tmp_path / "admin.key").unlink()

@@ -146,12 +146,14 @@ def test_each_clone_is_found_once_in_order(git: Git, clone: Path, tmp_path: Path
     git(code, "clone", "-q", str(clone), str(clone / "inside"))
     for hidden in (".cache/x", "node_modules/y"):
         git(code, "clone", "-q", str(clone), hidden)
+    git(code, "clone", "-q", "--bare", str(clone), "mirror.git")
     (code / "loop").symlink_to(code)
     found, skipped = read(code)
     assert [each.path.relative_to(code).as_posix() for each in found] == [
         "another",
         "clone",
         "clone/inside",
+        "mirror.git",
         "nested/deep",
     ]
     assert skipped == {}

@@ -114,6 +114,9 @@ def test_failures_say_gits_reason(git: Git, tmp_path: Path, monkeypatch: pytest.
         ask.top_level(tmp_path)
     with pytest.raises(GitError, match="is not there"):
         ask.top_level(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    with pytest.raises(GitError, match="Not a directory"):
+        ask.top_level(tmp_path / "file")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(GitError, match="git is not installed"):
         ask.top_level(tmp_path)
