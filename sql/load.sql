@@ -11,5 +11,7 @@
 \ir worktrees.sql
 \ir links.sql
 \ir pull_requests.sql
+\ir components.sql
 \ir agents.sql
+\ir stats.sql
 \ir grants.sql
