@@ -140,8 +140,13 @@ def show_on_stdout(drawn: Any) -> None:
     """Print what a command's `show` made of its data: text (made plain), or by rich; None is silent."""
     if isinstance(drawn, str):
         sys.stdout.write("\n".join(plain(line) for line in drawn.split("\n")) + "\n")
-    elif drawn is not None:
+    elif drawn is not None and sys.stdout.isatty():
         console().print(drawn)
+    elif drawn is not None:  # without the spaces that fill the last column
+        printer = console()
+        with printer.capture() as printed:
+            printer.print(drawn)
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in printed.get().splitlines()))
 
 
 def note(text: str, style: str = "") -> None:

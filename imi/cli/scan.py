@@ -24,7 +24,7 @@ from typing import Any
 from imi.cli.arguments import given
 from imi.cli.client import Api
 from imi.cli.command import CONFLICT, NOT_FOUND, USAGE, Failure
-from imi.cli.render import Column, table
+from imi.cli.render import Column, plain, table
 from imi.worktrees import clones, git
 from imi.worktrees.clones import Branch, Clone
 
@@ -206,12 +206,7 @@ def show(summary: dict[str, Any]) -> Any:
         parts.append(
             table(changed, *names, Column("commits", "commits"), Column("files", "files", right=True))
         )
-    if summary["skipped"]:
-        parts.append(
-            table(
-                summary["skipped"], Column("skipped", "path", cut=True), Column("reason", "reason", cut=True)
-            )
-        )
+    parts += [plain(f"skipped {each['path']}: {each['reason']}") for each in summary["skipped"]]
     figures = (
         f"{name}: {', '.join(f'{n} {what}' for what, n in summary[name].items())}"
         for name in ("projects", "branches")

@@ -165,9 +165,12 @@ def _newest(repository: Path, own: Ref | None, tracking: Ref | None) -> str:
 
 
 def _folder(repository: Path, ref: Ref) -> Path | None:
-    """The folder that has the branch checked out; a bare repository itself is none."""
+    """The folder that has the branch checked out. A bare repository itself is none, nor is one that was
+    deleted, nor another clone's: a copied clone still names the worktrees of the one it was copied from."""
     folder = Path(ref.worktree) if ref.worktree else None
-    return folder if folder and folder != repository and folder.is_dir() else None
+    if folder is None or folder == repository or not folder.is_dir():
+        return None
+    return folder if git.common_dir(folder) == repository else None
 
 
 def _branch(repository: Path, ref: Ref, trunk: str) -> Branch:

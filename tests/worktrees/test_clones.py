@@ -1,5 +1,6 @@
 """Finding clones, and what is read from each, against git itself."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,16 @@ def test_a_worktree_that_was_deleted_is_not_read(git: Git, clone: Path, tmp_path
     git(clone, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
     (tmp_path / "side").rename(tmp_path / "moved")
     assert inspect(clone).branches[0].worktree is None
+
+
+def test_a_copied_clone_does_not_have_the_worktrees_of_the_first(
+    git: Git, clone: Path, tmp_path: Path
+) -> None:
+    git(clone, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    (tmp_path / "side/new").touch()
+    copy = shutil.copytree(clone, tmp_path / "copy")
+    assert [(b.worktree, b.uncommitted) for b in inspect(clone).branches] == [(tmp_path / "side", 1)]
+    assert [(b.worktree, b.uncommitted) for b in inspect(copy).branches] == [(None, 0)]
 
 
 def test_each_clone_is_found_once_in_order(git: Git, clone: Path, tmp_path: Path) -> None:
