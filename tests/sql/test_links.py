@@ -18,13 +18,21 @@ def ticket(item):
 
 @pytest.fixture
 def deploy(item):
-    return {"work_item_id": item["id"], "deploy_id": "d-1", "environment": "production", "commit_hash": COMMIT}
+    return {
+        "work_item_id": item["id"],
+        "deploy_id": "d-1",
+        "environment": "production",
+        "commit_hash": COMMIT,
+    }
 
 
 async def test_a_ticket_is_linked_once_and_what_is_given_wins(call, events, ticket):
     made = await call("api.link_ticket", body=ticket | {"ticket_title": "Engine", "metadata": {"a": 1}})
     assert made["status"] == 201
-    assert made["body"] | ticket | {"ticket_title": "Engine", "ticket_url": None, "metadata": {"a": 1}} == made["body"]
+    assert (
+        made["body"] | ticket | {"ticket_title": "Engine", "ticket_url": None, "metadata": {"a": 1}}
+        == made["body"]
+    )
     again = await call("api.link_ticket", body=ticket)
     assert again == {"status": 200, "body": made["body"]}
     changed = await call("api.link_ticket", body=ticket | {"ticket_state": "done", "ticket_title": None})
@@ -35,7 +43,10 @@ async def test_a_ticket_is_linked_once_and_what_is_given_wins(call, events, tick
 
 
 async def test_a_repeat_writes_nothing(db, call, ticket, deploy):
-    for function, body in (("ticket", ticket | {"ticket_url": "https://plane/1"}), ("deploy", deploy | {"metadata": {"n": 1}})):
+    for function, body in (
+        ("ticket", ticket | {"ticket_url": "https://plane/1"}),
+        ("deploy", deploy | {"metadata": {"n": 1}}),
+    ):
         await call(f"api.link_{function}", body=body)
         versions = f"select xmin, xmax, ctid, l.* from imi.{function}_links l"
         before = await db.fetch(versions)
@@ -50,7 +61,12 @@ async def test_the_event_carries_the_link_as_the_api_shows_it(db, call, ticket):
     event = await db.fetchrow("select * from bloodbank.events order by position desc limit 1")
     assert json.loads(event["payload"]) == link
     assert [str(c) for c in event["correlation_ids"]] == [cause]
-    assert link["evidence"] == {"rule": "api", "actor": "tester", "request_id": "r-1", "at": link["evidence"]["at"]}
+    assert link["evidence"] == {
+        "rule": "api",
+        "actor": "tester",
+        "request_id": "r-1",
+        "at": link["evidence"]["at"],
+    }
 
 
 async def test_a_deploy_keeps_its_commit(call, events, deploy):
@@ -63,7 +79,9 @@ async def test_a_deploy_keeps_its_commit(call, events, deploy):
         assert error["params"] == {"deploy_link_id": made["body"]["id"], "commit_hash": COMMIT}
     later = await call("api.link_deploy", body=deploy | {"deployed_at": "2026-03-01T10:00:00Z"})
     assert (later["status"], later["body"]["deployed_at"]) == (200, "2026-03-01T10:00:00+00:00")
-    staging = await call("api.link_deploy", body=deploy | {"environment": "staging", "commit_hash": "abcdef0"})
+    staging = await call(
+        "api.link_deploy", body=deploy | {"environment": "staging", "commit_hash": "abcdef0"}
+    )
     assert staging["status"] == 201
     expected = ["imi.deploy.completed", "imi.deploy.updated", "imi.deploy.completed"]
     assert [e for e in await events() if "deploy" in e] == expected
@@ -115,11 +133,15 @@ async def test_of_many_who_say_the_same_at_once_one_writes(connect):
     first = await connect()
     live = caller(first)
     project = (await live("api.project_register", body={"remote_origin": "https://host/race.git"}))["body"]
-    item = (await live("api.work_start", body={"project_id": project["id"], "branch_name": "b", "owner_id": "o"}))["body"]
+    item = (
+        await live("api.work_start", body={"project_id": project["id"], "branch_name": "b", "owner_id": "o"})
+    )["body"]
     body = {"work_item_id": item["id"], "plane_ticket_id": "RACE-1", "ticket_title": "t"}
     racers = [await connect() for _ in range(6)]
     async with first.transaction():  # everybody reads "not there", then waits for this lock
-        await first.execute("select from imi.work_items where id = $1 for no key update", uuid.UUID(item["id"]))
+        await first.execute(
+            "select from imi.work_items where id = $1 for no key update", uuid.UUID(item["id"])
+        )
         racing = [asyncio.create_task(caller(r)("api.link_ticket", body=body)) for r in racers]
         waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
         observer = await connect("superuser")
@@ -128,5 +150,7 @@ async def test_of_many_who_say_the_same_at_once_one_writes(connect):
     answers = await asyncio.gather(*racing)
     assert sorted(a["status"] for a in answers) == [200] * 5 + [201]
     assert len({a["body"]["id"] for a in answers}) == 1
-    logged = await first.fetch("select from bloodbank.events where event_type like 'imi.link.%' and payload ->> 'plane_ticket_id' = 'RACE-1'")
+    logged = await first.fetch(
+        "select from bloodbank.events where event_type like 'imi.link.%' and payload ->> 'plane_ticket_id' = 'RACE-1'"
+    )
     assert len(logged) == 1

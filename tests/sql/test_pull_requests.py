@@ -43,7 +43,11 @@ async def test_a_pr_is_linked_once_and_what_is_given_wins(call, events, pr):
     assert made["body"] | pr | {"pr_state": "open", "pr_title": "Engine", "metadata": {}} == made["body"]
     assert await call("api.link_pr", body=pr) == {"status": 200, "body": made["body"]}
     changed = await call("api.link_pr", body=pr | {"metadata": {"a": 1}})
-    assert (changed["status"], changed["body"]["metadata"], changed["body"]["pr_title"]) == (200, {"a": 1}, "Engine")
+    assert (changed["status"], changed["body"]["metadata"], changed["body"]["pr_title"]) == (
+        200,
+        {"a": 1},
+        "Engine",
+    )
     assert await of_pr(events) == ["imi.pr.created", "imi.pr.updated"]
 
 
@@ -52,7 +56,10 @@ async def test_a_pr_is_linked_once_and_what_is_given_wins(call, events, pr):
 async def test_people_take_legal_steps_only(call, events, pr, old, new):
     link = (await call("api.link_pr", body=pr | {"pr_state": old}))["body"]
     before = await of_pr(events)
-    steps = [("api.link_pr", {"body": pr | {"pr_state": new}}), ("api.link_pr_update", {"pr_link_id": link["id"], "body": {"pr_state": new}})]
+    steps = [
+        ("api.link_pr", {"body": pr | {"pr_state": new}}),
+        ("api.link_pr_update", {"pr_link_id": link["id"], "body": {"pr_state": new}}),
+    ]
     if old != new and (old, new) not in LEGAL:
         for function, arguments in steps:
             with refused(409, "CONFLICT") as error:
@@ -63,7 +70,11 @@ async def test_people_take_legal_steps_only(call, events, pr, old, new):
     for function, arguments in steps:  # the second is a repeat
         answer = await call(function, **arguments)
         assert answer.get("body", answer)["pr_state"] == new
-    name = {"merged": ["imi.pr.merged", "imi.work.completed"], "closed": ["imi.pr.closed"], "open": ["imi.pr.reopened"]}[new]
+    name = {
+        "merged": ["imi.pr.merged", "imi.work.completed"],
+        "closed": ["imi.pr.closed"],
+        "open": ["imi.pr.reopened"],
+    }[new]
     assert (await of_pr(events))[len(before) :] == ([] if old == new else name)
 
 
@@ -76,7 +87,10 @@ async def test_a_repeat_writes_nothing(db, call, pr):
     assert await db.fetch(versions) == before
 
 
-@pytest.mark.parametrize(("state", "more"), [("open", []), ("closed", ["imi.pr.closed"]), ("merged", ["imi.pr.merged", "imi.work.completed"])])
+@pytest.mark.parametrize(
+    ("state", "more"),
+    [("open", []), ("closed", ["imi.pr.closed"]), ("merged", ["imi.pr.merged", "imi.work.completed"])],
+)
 async def test_a_pr_first_seen_in_any_state_was_created(call, events, pr, state, more):
     assert (await call("api.link_pr", body=pr | {"pr_state": state}))["status"] == 201
     assert await of_pr(events) == ["imi.pr.created", *more]
@@ -86,9 +100,16 @@ async def test_a_merge_completes_the_work_item(call, item, pr):
     link = (await call("api.link_pr", body=pr))["body"]
     await call("api.work_claim", work_item_id=item["id"], body={"agent_id": "ada"})
     context = CONTEXT | {"request_id": "r-7"}
-    merged = await call("api.link_pr_update", pr_link_id=link["id"], body={"pr_state": "merged"}, context=context)
+    merged = await call(
+        "api.link_pr_update", pr_link_id=link["id"], body={"pr_state": "merged"}, context=context
+    )
     done = (await call("api.work_get", work_item_id=item["id"]))["body"]
-    assert (done["status"], done["completion_type"], done["active"], done["claim"]) == ("merged", "merged", False, None)
+    assert (done["status"], done["completion_type"], done["active"], done["claim"]) == (
+        "merged",
+        "merged",
+        False,
+        None,
+    )
     assert done["completion_evidence"] == {
         "rule": "pr_merged", "actor": "tester", "request_id": "r-7", "pr_link_id": link["id"], "pr_url": URL,
     }  # fmt: skip
@@ -106,7 +127,9 @@ async def test_a_merge_leaves_what_ended_otherwise(call, events, item, pr):
 
 async def test_a_second_pr_of_the_item_contradicts_nothing(call, happened, events, item, pr):
     await happened("git.pr.merged", 0, pr_state="merged", merge_commit_hash="a" * 40, merged_by="ada")
-    await happened("git.pr.merged", 1, pr_url=URL + "0", pr_state="merged", merge_commit_hash="b" * 40, merged_by="bob")
+    await happened(
+        "git.pr.merged", 1, pr_url=URL + "0", pr_state="merged", merge_commit_hash="b" * 40, merged_by="bob"
+    )
     done = (await call("api.work_get", work_item_id=item["id"]))["body"]
     assert (done["merge_commit_hash"], done["merged_by"]) == ("a" * 40, "ada")
     assert (await events()).count("imi.pr.merged") == 2
@@ -131,7 +154,14 @@ async def test_events_skip_steps_but_never_go_back(happened, events):
 
 async def test_a_late_event_fills_what_the_person_who_merged_did_not_say(call, happened, events, item, pr):
     await call("api.link_pr", body=pr | {"pr_state": "merged"})
-    link = await happened("git.pr.merged", -60 * 24 * 4000, pr_state="merged", merge_commit_hash="a" * 40, merged_by="ada", pr_title="x")
+    link = await happened(
+        "git.pr.merged",
+        -60 * 24 * 4000,
+        pr_state="merged",
+        merge_commit_hash="a" * 40,
+        merged_by="ada",
+        pr_title="x",
+    )
     assert link["pr_title"] is None
     done = (await call("api.work_get", work_item_id=item["id"]))["body"]
     assert (done["merge_commit_hash"], done["merged_by"]) == ("a" * 40, "ada")
