@@ -43,8 +43,28 @@ def steps(text: str) -> list[tuple[str, str]]:
     return found
 
 
+def clones(folder: Path) -> None:
+    """What the tour scans: two clones with a branch each, one of them merged."""
+    git = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "init.defaultBranch=main"]
+    for name, branch, trunk in (("probe", "feat/antenna", "main"), ("lander", "fix/leg", "fix/leg")):
+        clone = folder / "code" / name
+        clone.mkdir(parents=True)
+        steps = [
+            ["init", "-q"],
+            ["remote", "add", "origin", f"git@github.com:acme/{name}.git"],
+            ["commit", "-q", "--allow-empty", "-m", "First light"],
+            ["switch", "-q", "-c", branch],
+            ["commit", "-q", "--allow-empty", "-m", "Go on"],
+            ["branch", "-f", "main", trunk],
+        ]
+        for step in steps:
+            subprocess.run([*git, "-C", clone, *step], check=True, env={"PATH": os.environ["PATH"], "HOME": str(folder)})
+    (folder / "code/probe/dish").write_text("not committed")
+
+
 def run(commands: list[str], live: Live, folder: Path) -> list[str]:
     """What each command prints, in one bash in `folder`."""
+    clones(folder)
     mark = "--8<-- next --8<--"
     script = "".join(f"{command}\necho '{mark}'\n" for command in commands)
     environment = {
@@ -61,7 +81,9 @@ def run(commands: list[str], live: Live, folder: Path) -> list[str]:
     done = subprocess.run(
         ["bash"], input=script, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )  # fmt: skip
-    return done.stdout.split(mark + "\n")[: len(commands)]
+    home = re.compile(re.escape(str(folder)) + r"(\S*)")
+    printed = home.sub(lambda found: ("/home/ada" + found[1]).ljust(len(found[0])), done.stdout)
+    return printed.split(mark + "\n")[: len(commands)]
 
 
 def alike(text: str) -> str:
