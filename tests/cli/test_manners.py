@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import pty
+import signal
 import socket
 import struct
 import subprocess
@@ -218,6 +219,17 @@ class TestRefusals:
             check=True,
         )
         assert (done.stdout, done.stderr) == ("U", "")
+
+    def test_ctrl_c_ends_it_without_a_word(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            command = [sys.executable, "-m", "imi", "stats", "--api-url", url]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+                connection, _ = silent.accept()  # it waits for the answer now
+                with connection:
+                    process.send_signal(signal.SIGINT)
+                    printed = process.communicate()
+        assert (process.returncode, printed) == (130, (b"", b""))
 
 
 class TestConnection:

@@ -322,6 +322,12 @@ class TestSeed:
         seeded = imi.data("components", "seed", file)
         assert imi.data("projects", "get", remote)["id"] == seeded["project_id"]
 
+    def test_a_project_by_its_id(self, imi: Imi, file: Path, project: dict[str, Any]) -> None:
+        would = imi.data("components", "seed", file, "--project", project["id"], "--dry-run")
+        assert (would["project_id"], would["created"]) == (project["id"], 4)
+        assert imi.data("components", "seed", file, "--project", project["remote_origin"])["created"] == 4
+        assert imi.error(2, "components", "seed", file, "--project", "nonsense", "--dry-run")
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
