@@ -28,6 +28,7 @@ where work_items.active
   and (work_items.has_uncommitted_changes or work_items.ahead_of_trunk > 0 or work_items.behind_trunk > 0);
 comment on view logic.work_in_flight is 'Active work items that are not clean';
 
+-- The clock is asked once a statement, not once a row: its function cannot be inlined.
 create or replace view logic.work_documents as
 select
   work_items.id, work_items.project_id, work_items.branch_name, work_items.work_type,
@@ -38,7 +39,7 @@ select
   work_items.last_commit_hash, work_items.last_commit_message, work_items.last_sync_at,
   work_items.completed_at, work_items.completion_type, work_items.completion_evidence, work_items.merge_commit_hash,
   work_items.merged_by, work_items.metadata, work_items.active, work_items.created_at, work_items.updated_at,
-  case when claims.lease_until > logic.now() then json_build_object(
+  case when claims.lease_until > (select logic.now()) then json_build_object(
     'agent_id', claims.agent_id, 'claimed_at', claims.claimed_at,
     'lease_until', claims.lease_until, 'fencing_token', claims.fencing_token) end as claim
 from imi.work_items
@@ -277,6 +278,8 @@ end
 $$;
 comment on function api.work_list is 'GET /api/v1/work: work items by any of their traits, newest first';
 
+-- Planning this costs more than running it, so each case has a statement of its own whose plan fits every value. What
+-- is in flight is found whole, from its index alone: the total is needed anyway.
 create or replace function api.work_inflight(
   p_project_id uuid default null,
   p_owner_id text default null,
@@ -287,32 +290,37 @@ language plpgsql
 stable
 security definer
 set search_path = ''
-set plan_cache_mode = force_custom_plan
+set plan_cache_mode = force_generic_plan
 as $$
+declare
+  v_now timestamptz := logic.now();
+  v_offset integer := least(coalesce(p_offset, 0), 1 << 30);
+  v_ids uuid[] := case
+    when p_owner_id is not null then array(
+      select flying.id from logic.work_in_flight as flying
+      where flying.owner_id = p_owner_id and (p_project_id is null or flying.project_id = p_project_id)
+      order by flying.created_at desc, flying.id desc)
+    when p_project_id is not null then array(
+      select flying.id from logic.work_in_flight as flying
+      where flying.project_id = p_project_id
+      order by flying.created_at desc, flying.id desc)
+    else array(
+      select flying.id from logic.work_in_flight as flying
+      order by flying.created_at desc, flying.id desc)
+  end;
 begin
   return logic.page(
     array(
       select row_to_json(aged)
       from (
         select document.*,
-          floor(extract(epoch from logic.now() - document.created_at))::bigint as age_seconds,
-          floor(extract(epoch from logic.now() - document.last_sync_at))::bigint as observed_age_seconds
-        from (
-          select flying.id from logic.work_in_flight as flying
-          where (p_project_id is null or flying.project_id = p_project_id)
-            and (p_owner_id is null or flying.owner_id = p_owner_id)
-          order by flying.created_at desc, flying.id desc
-          offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
-        ) as page
+          floor(extract(epoch from v_now - document.created_at))::bigint as age_seconds,
+          floor(extract(epoch from v_now - document.last_sync_at))::bigint as observed_age_seconds
+        from unnest(v_ids[v_offset + 1 : v_offset + coalesce(p_limit, 100)]) with ordinality as page (id, n)
         join logic.work_documents as document using (id)
-      ) as aged
-      order by aged.created_at desc, aged.id desc),
-    (
-      select count(*) from logic.work_in_flight as flying
-      where (p_project_id is null or flying.project_id = p_project_id)
-        and (p_owner_id is null or flying.owner_id = p_owner_id)
-    ),
-    p_offset, p_limit);
+        order by page.n
+      ) as aged),
+    cardinality(v_ids), p_offset, p_limit);
 end
 $$;
 comment on function api.work_inflight is 'GET /api/v1/work/inflight: active work that is not clean, with its age and the age of its facts';

@@ -23,7 +23,7 @@ def middle(samples: Sequence[Sample], figure: Callable[[Sample], float]) -> floa
 
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
-    """Median (least–most)."""
+    """The median, and in brackets the least and the most."""
     return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
