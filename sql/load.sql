@@ -11,7 +11,12 @@
 \ir worktrees.sql
 \ir links.sql
 \ir pull_requests.sql
+\ir trace.sql
 \ir components.sql
 \ir agents.sql
 \ir stats.sql
+\ir analytics.sql
+\ir reports.sql
+\ir ops.sql
+\ir dictionary.sql
 \ir grants.sql
