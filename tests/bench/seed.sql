@@ -2,6 +2,7 @@
 -- Row n has the id bench.id(kind, n), so that a load generator can name any row without reading one first.
 -- The last 8 % of the work items are active; of the first bench.busy projects each holds 50 that are in flight.
 create schema if not exists bench;
+grant usage on schema bench to public;
 create or replace function bench.id(p_kind integer, p_n bigint) returns uuid
 language sql
 immutable
