@@ -6,18 +6,14 @@ is migrated once, into a template; `database` is a copy of it for a module, `fre
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import asyncpg
 import pytest
@@ -25,67 +21,12 @@ import pytest_asyncio
 
 from imi.database import deploy, embedded, roles
 from imi.database.lanes import lanes
+from tests.postgres import Database, Server, wait_for
 
-Answer = TypeVar("Answer")
 Connect = Callable[..., Awaitable[asyncpg.Connection]]
 
 TEMPLATE = "imi_template"
 _numbers = itertools.count(1)
-
-
-def wait_for(work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Run async work from a fixture that is not, away from any loop of the test's."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
-
-
-@dataclass(frozen=True)
-class Server:
-    """A PostgreSQL server; `url` is a superuser's, for the database postgres."""
-
-    url: str
-
-    def url_of(self, database: str) -> str:
-        return urlsplit(self.url)._replace(path=f"/{database}").geturl()
-
-    def run(self, *statements: str, database: str = "postgres") -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(self.url_of(database))
-            for statement in statements:
-                await connection.execute(statement)
-            await connection.close()
-
-        wait_for(run())
-
-    def drop(self, database: str) -> None:
-        """Drop a database with its logins."""
-        logins = [f'drop role if exists "{database}_{kind}"' for kind in roles.KINDS]
-        self.run(f'drop database if exists "{database}" with (force)', *logins)
-
-
-@dataclass(frozen=True)
-class Database:
-    """A migrated database; `url` is what IMI_DATABASE_URL would be."""
-
-    server: Server
-    name: str
-
-    @property
-    def url(self) -> str:
-        return self.server.url_of(self.name)
-
-    async def connect(self, who: str = "owner", **options: Any) -> asyncpg.Connection:
-        """Connect as `owner` (the role imi_owner), `superuser`, or a login: `api`, `reader`, `worker`."""
-        connection = await asyncpg.connect(self.url)
-        if who == "superuser":
-            return connection
-        await connection.execute("set role imi_owner")
-        if who == "owner":
-            return connection
-        name = roles.login(self.name, who)
-        password = await connection.fetchval("select value from imi_meta.secrets where name = $1", name)
-        await connection.close()
-        return await asyncpg.connect(self.url, user=name, password=password, **options)
 
 
 @pytest.fixture(autouse=True, scope="session")

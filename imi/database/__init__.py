@@ -3,3 +3,8 @@
 
 class DatabaseError(Exception):
     """The database cannot be used, as one sentence for a person."""
+
+
+def said(error: BaseException) -> str:
+    """Answer what an error says on one line; asyncpg's hold DETAIL and HINT on lines of their own."""
+    return " ".join(str(error).split()) or type(error).__name__

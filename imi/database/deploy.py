@@ -158,8 +158,8 @@ async def dbmate_environment(url: str) -> dict[str, str]:
         }
 
 
-async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) -> str:
-    """Run dbmate as imi_owner, every setting by flag; answers what it printed. Raises DatabaseError."""
+async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) -> None:
+    """Run dbmate as imi_owner, every setting by flag. Raises DatabaseError."""
     settings = ["--env", "IMI_DBMATE_URL", "--env-file", os.devnull, "--no-dump-schema", "--migration-lock"]
     settings += ["--migrations-dir", str(found.migrations_dir), "--migrations-table", found.migrations_table]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
@@ -168,10 +168,9 @@ async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) 
         _dbmate_program(), *settings, *command, env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    said = (await process.communicate())[0].decode(errors="replace").strip()
+    printed = (await process.communicate())[0].decode(errors="replace").strip()
     if process.returncode:
-        raise DatabaseError(f"dbmate {command[0]} failed: {said}")
-    return said
+        raise DatabaseError(f"dbmate {command[0]} failed: {' '.join(printed.splitlines()[-2:])}")
 
 
 def _dbmate_program() -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from imi.database import DatabaseError
+from imi.database import DatabaseError, said
 from imi.database.lanes import BEHAVIOUR, Statement, statements
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ select format('%I.%I', nspname, relname) from pg_class join pg_namespace on pg_n
 where nspname = any ($1::text[]) and relkind = 'v' and nspname || '.' || relname <> all ($2::text[])
 order by 1
 """
+# A reader locks a view before those it stands on, which are older. In that order a load that has met readers
+# once locks the views it is going to replace: else it holds one and wants another while a reader does the
+# opposite, and has to start over as long as there are readers.
+OUTER_VIEWS_FIRST = """
+select format('%I.%I', nspname, relname) as name
+from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+where nspname = any ($1::text[]) and relkind = 'v' and ($2 or nspname || '.' || relname = any ($3::text[]))
+order by pg_class.oid desc
+"""
 # What lives elsewhere and would go with the schemas, through any number of steps; a rule stands for its view.
 DEPENDENTS = """
 with recursive ours as (
@@ -76,8 +85,7 @@ with recursive ours as (
 select distinct pg_describe_object(classid, objid, 0)
 from gone, lateral pg_identify_object(classid, objid, 0) as object
 where object.type not in ('schema', 'type', 'composite type', 'default value')
-  and object.schema is distinct from all ($1::text[])
-  and object.schema is distinct from 'pg_toast'
+  and (object.schema is null or object.schema <> all ($1::text[] || 'pg_toast'::text))
 order by 1
 """
 
@@ -88,17 +96,19 @@ async def load(connection: Connection, manifest: Sequence[Path], drop_dependents
     Raises DatabaseError, naming file and line, or the objects of others that stand in the way.
     """
     *behaviour, grants = [list(statements(file)) for file in manifest]
-    rebuild = False
+    rebuild, changing = False, set[str]()
     while True:
         try:
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{PATIENCE}'; set local search_path = ''")
                 await connection.fetchval("select pg_current_xact_id()")
+                for view in await connection.fetch(OUTER_VIEWS_FIRST, BEHAVIOUR, rebuild, changing):
+                    await connection.execute(f"alter view {view['name']} owner to current_role")
                 if rebuild:
                     await drop_schemas(connection, BEHAVIOUR, drop_dependents)
-                views = [name for file in behaviour for name in await _run(connection, file)]
+                views = [name for file in behaviour for name in await _run(connection, file, changing)]
                 await _sweep(connection, views)
-                await _run(connection, grants)
+                await _run(connection, grants, changing)
             return
         except BUSY:
             await asyncio.sleep(random.uniform(0.01, 0.05))
@@ -113,22 +123,24 @@ class _IncompatibleError(Exception):
     """Something that create or replace cannot do."""
 
 
-async def _run(connection: Connection, file: Sequence[Statement]) -> list[str]:
-    """Run a file's statements, each view on its own; answers the views it names."""
+async def _run(connection: Connection, file: Sequence[Statement], changing: set[str]) -> list[str]:
+    """Run a file's statements; answers the views it names, and adds to `changing` those that it replaces."""
     views = []
     for match, group in groupby(file, lambda statement: VIEW.match(statement.text)):
         for statement in group if match else [_joined(list(group))]:
             try:
                 if match:
                     views.append(match["name"].lower())
-                    await _replace_view(connection, match, statement.text)
+                    if await _differs(connection, match):
+                        changing.add(views[-1])
+                        await connection.execute(statement.text)
                 else:
                     await connection.execute(statement.text)
             except asyncpg.PostgresError as error:
                 if isinstance(error, BUSY):
                     raise
                 kind = _IncompatibleError if isinstance(error, INCOMPATIBLE) else DatabaseError
-                raise kind(f"sql/{statement.file}:{_line(statement, error)}: {error}") from error
+                raise kind(f"sql/{statement.file}:{_line(statement, error)}: {said(error)}") from error
     return views
 
 
@@ -141,15 +153,14 @@ def _line(statement: Statement, error: asyncpg.PostgresError) -> int:
     return statement.line + (statement.text.count("\n", 0, int(position)) if position.isdigit() else 0)
 
 
-async def _replace_view(connection: Connection, view: re.Match[str], text: str) -> None:
-    name = view["name"].lower()
-    if await connection.fetchval("select to_regclass($1)", name):
-        await connection.execute(f"create temporary view imi_probe{view['rest']}")
-        same = await connection.fetchval(SAME_VIEW, name, "pg_temp.imi_probe")
-        await connection.execute("drop view pg_temp.imi_probe")
-        if same:
-            return
-    await connection.execute(text)
+async def _differs(connection: Connection, view: re.Match[str]) -> bool:
+    """Say whether the view is not there, or would become another one."""
+    if not await connection.fetchval("select to_regclass($1)", view["name"]):
+        return True
+    await connection.execute(f"create temporary view imi_probe{view['rest']}")
+    same = await connection.fetchval(SAME_VIEW, view["name"], "pg_temp.imi_probe")
+    await connection.execute("drop view pg_temp.imi_probe")
+    return not same
 
 
 async def _sweep(connection: Connection, views: list[str]) -> None:
@@ -160,7 +171,7 @@ async def _sweep(connection: Connection, views: list[str]) -> None:
             if names:
                 await connection.execute(f"drop {kind} {', '.join(names)}")
     except asyncpg.DependentObjectsStillExistError as error:
-        raise _IncompatibleError(f"{error}: {error.detail}") from error
+        raise _IncompatibleError(said(error)) from error
 
 
 async def drop_schemas(connection: Connection, schemas: Sequence[str], dependents: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from imi.config import Settings
-from imi.database import DatabaseError, embedded
+from imi.database import DatabaseError, embedded, said
 from imi.database.roles import login
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except asyncpg.InvalidCatalogNameError as error:
-        raise DatabaseError(f"The {error}: make it with `create database`") from None
+        raise DatabaseError(f"The {said(error)}: make it with `create database`") from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise DatabaseError(f"Cannot connect to the database: {error or type(error).__name__}") from None
+        raise DatabaseError(f"Cannot connect to the database: {said(error)}") from None
 
 
 async def connect(url: str) -> Connection:

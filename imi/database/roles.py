@@ -15,7 +15,7 @@ import random
 import secrets
 from typing import TYPE_CHECKING
 
-from imi.database import DatabaseError
+from imi.database import DatabaseError, said
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -70,8 +70,8 @@ async def ensure(connection: Connection, roles_sql: str) -> None:
         except asyncpg.InsufficientPrivilegeError as error:
             user = await connection.fetchval("select session_user")
             raise DatabaseError(
-                f"The login {user} of IMI_DATABASE_URL may not do that: {error}; it needs CREATEROLE, CREATE "
-                "on the database, and the admin option on the roles imi_* if another login made them"
+                f"The login {user} of IMI_DATABASE_URL may not do that ({said(error)}): it needs CREATEROLE, "
+                "CREATE on the database, and the admin option on the roles imi_* if another login made them"
             ) from None
         except (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.InternalServerError):
             if attempt == 19:
