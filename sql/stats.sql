@@ -1,7 +1,7 @@
 -- Stats: the team's state in numbers, for dashboards.
 --
--- One statement, so that all numbers are of one moment. Both maps are over active work items and hold every word there
--- is, zeros too, so that a client needs no defaults.
+-- One statement, so that all numbers are of one moment, and one pass over the work items. Both maps are over active work
+-- items and hold every word there is, zeros too, so that a client needs no defaults.
 
 create or replace function logic.relay_lag() returns bigint
 language sql
@@ -22,20 +22,22 @@ stable
 security definer
 set search_path = ''
 as $$
-  with active as materialized (
-    select logic.work_status(item) as status, item.work_type from imi.work_items as item where item.active
+  with kinds as materialized (
+    select item.active, logic.work_status(item) as status, item.work_type, count(*) as n
+    from imi.work_items as item
+    group by item.active, logic.work_status(item), item.work_type
   )
   select json_build_object(
     'total_projects', (select count(*) from imi.projects),
     'active_projects', (select count(*) from imi.projects where projects.active),
-    'total_work_items', (select count(*) from imi.work_items),
-    'active_work_items', (select count(*) from active),
+    'total_work_items', (select coalesce(sum(n), 0) from kinds),
+    'active_work_items', (select coalesce(sum(n), 0) from kinds where active),
     'inflight_work_items', (select count(*) from logic.work_in_flight),
     'work_items_by_status', (
-      select json_object_agg(word, (select count(*) from active where active.status = word))
+      select json_object_agg(word, (select coalesce(sum(n), 0) from kinds where active and status = word))
       from unnest(array['clean', 'uncommitted', 'ahead', 'behind', 'diverged']) as word),
     'work_items_by_type', (
-      select json_object_agg(word, (select count(*) from active where active.work_type = word))
+      select json_object_agg(word, (select coalesce(sum(n), 0) from kinds where active and work_type = word))
       from unnest(array['feature', 'fix', 'experiment', 'review', 'devops', 'aiops']) as word),
     'total_components', (select count(*) from imi.components),
     'total_events', (select count(*) from bloodbank.events),

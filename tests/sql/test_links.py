@@ -1,12 +1,11 @@
 """sql/links.sql: tickets and deploys of work items."""
 
-import asyncio
 import json
 import uuid
 
 import pytest
 
-from tests.sql.conftest import CONTEXT, caller, refused
+from tests.sql.conftest import CONTEXT, refused
 
 COMMIT = "9fceb02d0ae598e95dc970b74767f19372d61af8"
 
@@ -127,30 +126,3 @@ async def test_work_items_of_a_ticket(call, project, item, ticket):
     second = await call("api.link_ticket_work_items", plane_ticket_id="PROJ-123", offset=1, limit=1)
     assert (second["total"], second["offset"], second["items"]) == (2, 1, [item])
     assert (await call("api.link_ticket_work_items", plane_ticket_id="PROJ-9"))["items"] == []
-
-
-async def test_of_many_who_say_the_same_at_once_one_writes(connect):
-    first = await connect()
-    live = caller(first)
-    project = (await live("api.project_register", body={"remote_origin": "https://host/race.git"}))["body"]
-    item = (
-        await live("api.work_start", body={"project_id": project["id"], "branch_name": "b", "owner_id": "o"})
-    )["body"]
-    body = {"work_item_id": item["id"], "plane_ticket_id": "RACE-1", "ticket_title": "t"}
-    racers = [await connect() for _ in range(6)]
-    async with first.transaction():  # everybody reads "not there", then waits for this lock
-        await first.execute(
-            "select from imi.work_items where id = $1 for no key update", uuid.UUID(item["id"])
-        )
-        racing = [asyncio.create_task(caller(r)("api.link_ticket", body=body)) for r in racers]
-        waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
-        observer = await connect("superuser")
-        while await observer.fetchval(waiting) < len(racers):
-            await asyncio.sleep(0)
-    answers = await asyncio.gather(*racing)
-    assert sorted(a["status"] for a in answers) == [200] * 5 + [201]
-    assert len({a["body"]["id"] for a in answers}) == 1
-    logged = await first.fetch(
-        "select from bloodbank.events where event_type like 'imi.link.%' and payload ->> 'plane_ticket_id' = 'RACE-1'"
-    )
-    assert len(logged) == 1
