@@ -66,9 +66,14 @@ begin
       join pg_namespace on pg_namespace.oid = pg_proc.pronamespace
       cross join lateral aclexplode(coalesce(pg_proc.proacl, acldefault('f', pg_proc.proowner))) as item
       left join pg_roles on pg_roles.oid = item.grantee
-      where item.grantee = 0
-        and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops', 'imi', 'bloodbank', 'pgmq')
-        or pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops') and pg_roles.rolname = any (v_ours)
+      where (
+          item.grantee = 0 and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops', 'imi', 'bloodbank', 'pgmq')
+          or pg_roles.rolname = any (v_ours) and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops')
+        )
+        and not exists (  -- of an extension's functions the database's superuser is the owner
+          select from pg_depend
+          where pg_depend.classid = 'pg_proc'::regclass and pg_depend.objid = pg_proc.oid and pg_depend.deptype = 'e'
+        )
     )
     select format('revoke execute on routine %s from %s', oid::regprocedure, role) as statement
     from (select * from held except select * from wanted) as surplus
