@@ -72,7 +72,7 @@ async def test_every_kind_of_node_leads_to_the_whole_chain(call, start, chain):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("ticket", "NOPE-1"), ("work_item", str(uuid.uuid4())), ("branch", "main"), ("pr", "7"), ("pr", "2147483647"),
+        ("ticket", "NOPE-1"), ("work_item", "01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10"), ("branch", "main"), ("pr", "7"), ("pr", "2147483647"),
         ("pr", "http://x/7"), ("deploy", "d"), ("commit", "0" * 40), ("commit", "0000000"),
     ],
 )  # fmt: skip
