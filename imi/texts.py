@@ -138,7 +138,19 @@ def value_check(schema: dict[str, Any]) -> Check:
         return lambda text: None if text in ("true", "false") else "must be true or false"
     if schema["type"] == "integer":
         return _integer_check(schema["minimum"], schema["maximum"])
+    if schema["type"] == "array":
+        return _list_check(value_check(schema["items"]), schema["maxItems"])
     return _string_check(validator(schema))
+
+
+def _list_check(item: Check, most: int) -> Check:
+    def check(text: str) -> str | None:
+        items = text.split(",")
+        if len(items) > most:
+            return f"may name {most}"
+        return next((f"holds one that {wrong}" for each in items if (wrong := item(each.strip()))), None)
+
+    return check
 
 
 def _integer_check(least: int, most: int) -> Check:

@@ -31,6 +31,7 @@ REQUEST_ID = re.compile(r"[!-~]{1,128}")
 JSON = re.compile(r'application/json *(; *charset="?utf-8"? *)?', re.IGNORECASE)
 PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 LARGE = 1 << 16  # bytes; a thousand events take 0.1 s to check, so others go on meanwhile
+LINE = 1 << 15  # bytes; 2,048 characters of an id, percent-encoded, are up to 24 KiB
 GRACE = 30.0  # seconds for requests under way when the server stops
 PROBE = 1.5  # seconds that the database has to answer /health
 
@@ -234,7 +235,7 @@ async def serving(settings: Settings, pools: Pools, sock: socket.socket) -> Asyn
     api = Api(settings, calls, contract)
     await api.keys.refuse_lesser()
     parser.addFilter(no_stack)
-    server = web.Server(api.handle, access_log=None, logger=parser)
+    server = web.Server(api.handle, access_log=None, logger=parser, max_line_size=LINE)
     runner = web.ServerRunner(server, shutdown_timeout=GRACE)
     await runner.setup()
     try:

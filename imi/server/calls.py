@@ -62,22 +62,23 @@ class Calls:
         else:
             pool = self.pools.reader if operation.method == "GET" else self.pools.api
             row = await fetch_one(pool, operation.statement, *texts)
-        return reply(row)
+        return reply(row, operation.status)
 
     async def once(self, operation: Operation, texts: Sequence[str | None]) -> Reply:
         """Call an operation's function for an Idempotency-Key, or answer what is stored for it."""
         arguments = orjson.dumps(dict(zip(operation.arguments, texts[:-1], strict=False))).decode()
-        return reply(await fetch_one(self.pools.api, ONCE, operation.function, arguments, texts[-1]))
+        row = await fetch_one(self.pools.api, ONCE, operation.function, arguments, texts[-1])
+        return reply(row, operation.status)
 
     async def door(self, statement: str, *texts: str) -> Record | None:
         """The row of a door in logic, or None."""
         return next(iter(await fetch(self.pools.api, statement, *texts)), None)
 
 
-def reply(row: Record) -> Reply:
-    """The reply of a row (status, body[, headers])."""
+def reply(row: Record, status: int) -> Reply:
+    """The reply of a row (status, body[, headers]); without a status of its own it has the operation's."""
     headers = row[2] if len(row) > 2 else None
-    return Reply(row[0], row[1] and row[1].encode(), headers and orjson.loads(headers))
+    return Reply(row[0] or status, row[1] and row[1].encode(), headers and orjson.loads(headers))
 
 
 async def fetch_one(pool: Pool, statement: str, *values: Any) -> Record:

@@ -113,7 +113,7 @@ class Operation:
             )
             columns = ", ".join(f"r.{each}" for each in ("status", "body", "headers") if each in outputs)
             call = f"{self.function}({', '.join(given)}) as r"
-            return f"select {columns or f'{self.status}, r'} from {items}{call}"
+            return f"select {columns or 'null::integer, r'} from {items}{call}"
 
         arrays, texts = (
             ", ".join(form.format(n) for n in range(1, len(self.arguments) + 1))

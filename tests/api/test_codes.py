@@ -161,7 +161,11 @@ def test_409_for_a_constraint_names_it(api: httpx.Client, things: Things) -> Non
 
 def test_410_gone(api: httpx.Client, things: Things, database: Database) -> None:
     third = "select position from bloodbank.events order by position offset 2 limit 1"
-    database.server.run(f"delete from bloodbank.events where position < ({third})", database=database.name)
+    database.server.run(
+        f"insert into bloodbank.cursors (name, position) values ('pruned', ({third}))",
+        f"delete from bloodbank.events where position <= ({third})",
+        database=database.name,
+    )
     answer = api.get("/api/v1/events", params={"after": 1})
     assert code(answer) == (410, "GONE")
     assert api.get("/api/v1/events", params={"after": answer.json()["detail"]["params"]["oldest"]}).is_success

@@ -104,6 +104,7 @@ def test_a_complaint_names_the_place() -> None:
         ({"type": "integer", "minimum": -5, "maximum": 5}, ["-5", "0", "5", "05"], ["6", "-6", "", "1.0", "1e1", "+1", " 1", "٣", "9" * 30]),
         ({"type": "string", "format": "uuid"}, ["01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10"], ["x", "01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10\n"]),
         ({"type": "string", "minLength": 1, "pattern": "^a"}, ["a", "a\n"], ["", "b", "a\0"]),
+        ({"type": "array", "maxItems": 3, "items": {"enum": ["a", "b"]}}, ["a", "a,b , a"], ["", ",", "a,", "c", "a,a,a,a"]),
     ],
 )  # fmt: skip
 def test_a_single_value_is_checked_as_text(
