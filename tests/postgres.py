@@ -75,10 +75,10 @@ class Database:
 async def behaviour(connection: asyncpg.Connection) -> dict[str, tuple[int, str]]:
     """What the behaviour lane has made: name → (oid, the whole definition)."""
     rows = await connection.fetch(
-        """select oid::regprocedure::text, oid, pg_get_functiondef(oid) || coalesce(proacl::text, '')
+        """select oid::regprocedure::text, oid, pg_get_functiondef(oid) || array(select unnest(proacl)::text order by 1)::text
            from pg_proc where pronamespace::regnamespace::text = any ($1)
            union all
-           select oid::regclass::text, oid, pg_get_viewdef(oid) || coalesce(relacl::text, '')
+           select oid::regclass::text, oid, pg_get_viewdef(oid) || array(select unnest(relacl)::text order by 1)::text
            from pg_class where relnamespace::regnamespace::text = any ($1) and relkind = 'v'""",
         BEHAVIOUR,
     )

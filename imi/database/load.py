@@ -69,23 +69,28 @@ from pg_class join pg_namespace on pg_namespace.oid = relnamespace
 where nspname = any ($1::text[]) and relkind = 'v' and ($2 or nspname || '.' || relname = any ($3::text[]))
 order by pg_class.oid desc
 """
-# What lives elsewhere and would go with the schemas, through any number of steps; a rule stands for its view.
+# What lives elsewhere and would go with the schemas, in any number of steps; a rule stands for its view.
 DEPENDENTS = """
-with recursive ours as (
-  select oid from pg_namespace where nspname = any ($1::text[])
-), gone (classid, objid) as (
-  select 'pg_namespace'::regclass::oid, oid from ours
+with recursive gone (classid, objid) as (
+  select 'pg_namespace'::regclass::oid, oid from pg_namespace where nspname = any ($1::text[])
   union
-  select case when pg_rewrite.oid is null then dep.classid else 'pg_class'::regclass::oid end,
-    coalesce(pg_rewrite.ev_class, dep.objid)
+  select case when rule.oid is null then dep.classid else 'pg_class'::regclass::oid end,
+    coalesce(rule.ev_class, dep.objid)
   from gone
   join pg_depend as dep on dep.refclassid = gone.classid and dep.refobjid = gone.objid
-  left join pg_rewrite on dep.classid = 'pg_rewrite'::regclass and pg_rewrite.oid = dep.objid
+  left join pg_rewrite as rule on dep.classid = 'pg_rewrite'::regclass and rule.oid = dep.objid
 )
-select distinct pg_describe_object(classid, objid, 0)
-from gone, lateral pg_identify_object(classid, objid, 0) as object
-where object.type not in ('schema', 'type', 'composite type', 'default value')
-  and (object.schema is null or object.schema <> all ($1::text[] || 'pg_toast'::text))
+select distinct pg_describe_object(gone.classid, gone.objid, 0)
+from gone
+left join pg_constraint on gone.classid = 'pg_constraint'::regclass and pg_constraint.oid = gone.objid
+left join pg_attrdef on gone.classid = 'pg_attrdef'::regclass and pg_attrdef.oid = gone.objid
+left join pg_trigger on gone.classid = 'pg_trigger'::regclass and pg_trigger.oid = gone.objid
+  and not tgisinternal
+left join pg_class on gone.classid = 'pg_class'::regclass and pg_class.oid = gone.objid
+  or pg_class.oid = coalesce(conrelid, adrelid, tgrelid)
+left join pg_proc on gone.classid = 'pg_proc'::regclass and pg_proc.oid = gone.objid
+where coalesce(relnamespace, pronamespace)::regnamespace::text <> all ($1::text[])
+  and coalesce(relkind, 'r') not in ('i', 'I', 't', 'c')
 order by 1
 """
 
