@@ -7,6 +7,7 @@
 \ir keys.sql
 \ir projects.sql
 \ir work.sql
+\ir git_state.sql
 \ir claims.sql
 \ir worktrees.sql
 \ir links.sql

@@ -2,9 +2,8 @@
 --
 -- A work item is one branch of one project while somebody works on it; a partial unique index allows one active item a
 -- branch. Its status is never stored: logic.work_status computes it from the git facts, and "in flight" is the plain
--- predicate in logic.work_in_flight, because only that meets its partial index. Git facts carry the time they were
--- observed at; an older report changes nothing. A completed item never changes but for values that were missing; with
--- its completion its claim ends (claims.sql).
+-- predicate in logic.work_in_flight, because only that meets its partial index. A completed item never changes but for
+-- values that were missing; with its completion its claim ends (claims.sql). What git says is taken in git_state.sql.
 
 create or replace function logic.work_status(p_item imi.work_items) returns text
 language sql
@@ -141,39 +140,6 @@ begin
 end
 $$;
 comment on function logic.work_start is 'Makes the work item of a branch, its source and owner as given';
-
-create or replace function logic.work_report(p_work_item_id uuid, p_body jsonb, p_context json) returns void
-language plpgsql
-as $$
-declare
-  v_old imi.work_items := logic.work_lock(p_work_item_id);
-  v_new imi.work_items;
-  v_now timestamptz := logic.now();
-  v_observed_at timestamptz := least((p_body ->> 'observed_at')::timestamptz, v_now);
-begin
-  perform logic.work_refuse_completed(v_old);
-  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
-  if v_observed_at < v_old.last_sync_at then
-    return;
-  end if;
-  v_new := jsonb_populate_record(v_old, logic.pick(p_body,
-    'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
-  update imi.work_items
-  set has_uncommitted_changes = v_new.has_uncommitted_changes,
-    uncommitted_files_count = v_new.uncommitted_files_count,
-    ahead_of_trunk = v_new.ahead_of_trunk,
-    behind_trunk = v_new.behind_trunk,
-    last_commit_hash = v_new.last_commit_hash,
-    last_commit_message = v_new.last_commit_message,
-    last_sync_at = v_observed_at,
-    updated_at = case when v_new is distinct from v_old then v_now else work_items.updated_at end
-  where work_items.id = p_work_item_id;
-  if v_new is distinct from v_old then
-    perform logic.event_append('imi.work.git_state_updated', logic.work_document(p_work_item_id), p_context);
-  end if;
-end
-$$;
-comment on function logic.work_report is 'Takes what git says of a branch; a report older than the last changes nothing, an unchanged one is a heartbeat';
 
 create or replace function logic.work_complete(p_work_item_id uuid, p_completion jsonb, p_context json) returns void
 language plpgsql
@@ -368,38 +334,6 @@ begin
 end
 $$;
 comment on function api.work_update is 'PATCH /api/v1/work/{work_item_id}: owner, place, type and metadata; what is given replaces, null clears';
-
-create or replace function api.work_git_state_update(p_work_item_id uuid, p_body json, p_context json) returns json
-language plpgsql
-security definer
-set search_path = ''
-as $$
-begin
-  perform logic.work_report(p_work_item_id, p_body::jsonb, p_context);
-  return logic.work_document(p_work_item_id);
-end
-$$;
-comment on function api.work_git_state_update is 'PATCH /api/v1/work/{work_item_id}/git-state: what git says of the branch, and when it said so';
-
-create or replace function api.work_git_state_update_by_branch(p_body json, p_context json) returns json
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  v_id uuid := (
-    select item.id from imi.work_items as item
-    where item.project_id = (p_body ->> 'project_id')::uuid and item.branch_name = p_body ->> 'branch_name' and item.active);
-begin
-  if v_id is null then
-    perform logic.fail(404, 'NOT_FOUND', 'No active work item holds this branch', jsonb_build_object(
-      'project_id', p_body ->> 'project_id', 'branch_name', p_body ->> 'branch_name'), 'Start it with POST /api/v1/work');
-  end if;
-  perform logic.work_report(v_id, p_body::jsonb, p_context);
-  return logic.work_document(v_id);
-end
-$$;
-comment on function api.work_git_state_update_by_branch is 'PATCH /api/v1/work/git-state: the same, by project and branch';
 
 create or replace function api.work_complete(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql

@@ -1,0 +1,71 @@
+-- Git state: what git says of a branch, and when it said so.
+--
+-- Six facts of a work item come from whoever looks at the branch: monitors, agents, hooks. Each report carries the time
+-- it was observed at, which becomes last_sync_at; a report older than that changes nothing, however late a spool
+-- delivers it, and one from the future counts as now. A report that says nothing new is a heartbeat: it moves
+-- last_sync_at and makes no event.
+
+create or replace function logic.work_report(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_old imi.work_items := logic.work_lock(p_work_item_id);
+  v_new imi.work_items;
+  v_now timestamptz := logic.now();
+  v_observed_at timestamptz := least((p_body ->> 'observed_at')::timestamptz, v_now);
+begin
+  perform logic.work_refuse_completed(v_old);
+  perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
+  if v_observed_at < v_old.last_sync_at then
+    return;
+  end if;
+  v_new := jsonb_populate_record(v_old, logic.pick(p_body,
+    'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
+  update imi.work_items
+  set has_uncommitted_changes = v_new.has_uncommitted_changes,
+    uncommitted_files_count = v_new.uncommitted_files_count,
+    ahead_of_trunk = v_new.ahead_of_trunk,
+    behind_trunk = v_new.behind_trunk,
+    last_commit_hash = v_new.last_commit_hash,
+    last_commit_message = v_new.last_commit_message,
+    last_sync_at = v_observed_at,
+    updated_at = case when v_new is distinct from v_old then v_now else work_items.updated_at end
+  where work_items.id = p_work_item_id;
+  if v_new is distinct from v_old then
+    perform logic.event_append('imi.work.git_state_updated', logic.work_document(p_work_item_id), p_context);
+  end if;
+end
+$$;
+comment on function logic.work_report is 'Takes what git says of a branch; a report older than the last changes nothing, an unchanged one is a heartbeat';
+
+create or replace function api.work_git_state_update(p_work_item_id uuid, p_body json, p_context json) returns json
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  perform logic.work_report(p_work_item_id, p_body::jsonb, p_context);
+  return logic.work_document(p_work_item_id);
+end
+$$;
+comment on function api.work_git_state_update is 'PATCH /api/v1/work/{work_item_id}/git-state: what git says of the branch, and when it said so';
+
+create or replace function api.work_git_state_update_by_branch(p_body json, p_context json) returns json
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  v_id uuid := (
+    select item.id from imi.work_items as item
+    where item.project_id = (p_body ->> 'project_id')::uuid and item.branch_name = p_body ->> 'branch_name' and item.active);
+begin
+  if v_id is null then
+    perform logic.fail(404, 'NOT_FOUND', 'No active work item holds this branch', jsonb_build_object(
+      'project_id', p_body ->> 'project_id', 'branch_name', p_body ->> 'branch_name'), 'Start it with POST /api/v1/work');
+  end if;
+  perform logic.work_report(v_id, p_body::jsonb, p_context);
+  return logic.work_document(v_id);
+end
+$$;
+comment on function api.work_git_state_update_by_branch is 'PATCH /api/v1/work/git-state: the same, by project and branch';
