@@ -4,8 +4,8 @@
 -- begins with prod. Work is stuck by the rules that stand in analytics.stuck_work, first match wins:
 --   lease_expired  an agent took it, and its lease ran out: it has probably died at it
 --   review_waits   its pull request has been open, unchanged, for 3 days
---   silent         it is in flight, and for 3 days neither git nor its agents have reported a change
---   idle           it is active and clean, and nothing has happened to it for 7 days: never begun, or never completed
+--   silent         it is in flight, and for 3 days neither it has changed nor an agent touched or claimed it
+--   idle           it is clean, and the same for 7 days: never begun, or never completed
 -- A heartbeat (last_sync_at) is no change: a monitor that keeps seeing the same does not make work move.
 
 create or replace view analytics.lead_times as
@@ -49,7 +49,7 @@ select
 from analytics.work_items as item
 left join imi.claims as claim on claim.work_item_id = item.work_item_id
 cross join lateral (
-  select greatest(item.updated_at, max(activity.occurred_at)) as at from imi.activities as activity
+  select greatest(item.updated_at, claim.claimed_at, max(activity.occurred_at)) as at from imi.activities as activity
   where activity.work_item_id = item.work_item_id
 ) as change
 cross join lateral (

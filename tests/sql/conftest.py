@@ -8,6 +8,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from imi.database import deploy
+from tests.postgres import Database, wait_for
+
 Call = Callable[..., Awaitable[Any]]
 CONTEXT = {"actor": "tester", "scope": "write", "host": "testhost", "correlation_ids": []}
 
@@ -26,6 +29,13 @@ def caller(db: asyncpg.Connection) -> Call:
         return next(iter(parsed.values())) if len(parsed) == 1 else parsed
 
     return function
+
+
+@pytest.fixture(scope="module")
+def sampled(database: Database) -> Database:
+    """The module's database, filled by `imi db sample`."""
+    wait_for(deploy.sample(database.url))
+    return database
 
 
 @pytest.fixture
