@@ -20,6 +20,7 @@ from pathlib import Path
 import asyncpg
 
 from imi.database import deploy, embedded
+from imi.database.roles import login
 from tests.bench.load import HERE, BenchError
 from tests.bench.operations import Data
 
@@ -60,7 +61,6 @@ async def _fill(url: str, data: Data) -> None:
     # The stories look a project up by the text of its remote; iMi has its own table for that.
     await connection.execute("create index on imi.projects (remote_origin)")
     await connection.close()
-    await tidy(url)
 
 
 async def tidy(url: str) -> None:
@@ -69,6 +69,15 @@ async def tidy(url: str) -> None:
     await connection.execute("vacuum (analyze)")
     await connection.execute("checkpoint")
     await connection.close()
+
+
+async def api_login(url: str) -> str:
+    """The URL of the login with which iMi calls its functions."""
+    connection = await asyncpg.connect(url)
+    name = login(await connection.fetchval("select current_database()"), "api")
+    password = await connection.fetchval("select value from imi_meta.secrets where name = $1", name)
+    await connection.close()
+    return url.replace("//postgres@", f"//{name}:{password}@")
 
 
 def imi(home: Path) -> contextlib.AbstractContextManager[str]:
@@ -124,8 +133,6 @@ def installed() -> Path:
     if not ready.exists() or ready.stat().st_mtime < wanted.stat().st_mtime:
         print("Installing the stories' stack into .venv-bench …", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run(
-            [str(home / "bin/pip"), "install", "--quiet", "--requirement", str(wanted)], check=True
-        )
+        subprocess.run([str(home / "bin/pip"), "install", "-qq", "--requirement", str(wanted)], check=True)
         ready.touch()
     return home

@@ -70,7 +70,7 @@ def pgbench(url: str, operation: Operation, data: Data, connections: int, second
         command += [f"--define=projects={data.projects}", f"--define=busy={data.busy}", url]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode or "tps = " not in done.stdout:
-            raise BenchError(f"pgbench failed at {operation.name}: {done.stderr}")
+            raise BenchError(f"pgbench failed at {operation.name}: {done.stderr.partition(chr(10))[0]}")
         rate = float(done.stdout.rpartition("tps = ")[2].split()[0])
         lines = next(Path(folder).glob("times.*")).read_text().splitlines()
     times = sorted(int(line.split(" ", 3)[2]) / 1000 for line in lines)

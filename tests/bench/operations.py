@@ -31,31 +31,31 @@ ANY = "\\set v random(1, 2000000000)\n"
 OWNER = "\\set n random(0, 199)\n"
 CONTEXT = """'{"actor": "bench", "scope": "admin", "host": "bench", "correlation_ids": []}'"""
 REPORT = (
-    "json_build_object('ahead_of_trunk', :v::int, 'last_commit_hash', md5(:v::text), "
-    "'last_commit_message', 'Change number ' || :v::text)"
+    "json_build_object('ahead_of_trunk', :v::int, 'last_commit_hash', md5(:v::int::text), "
+    "'last_commit_message', 'Change number ' || :v::int)"
 )
 
 OPERATIONS = (
     Operation("project", "project by id", f"{PROJECT}select * from api.project_get(bench.id(8000, :n));", True),
     Operation(
         "origin", "project by remote",
-        PROJECT + "select * from api.project_by_origin('git@github.com:acme/service-' || :n::text || '.git');", True,
+        PROJECT + "select * from api.project_by_origin('https://github.com/acme/service-' || :n::int);", True,
     ),
     Operation("work", "work item by id", f"{ITEM}select * from api.work_get(bench.id(9000, :n));", True),
-    Operation("owner", "work of an owner (50 of 500 rows)", f"{OWNER}select api.work_list(p_owner_id => 'agent-' || :n::text, p_limit => 50);"),
+    Operation("owner", "work of an owner (50 of 500 rows)", f"{OWNER}select api.work_list(p_owner_id => 'agent-' || :n::int, p_limit => 50);"),
     Operation(
         "inflight", "in flight in a project (50 rows)",
         f"{BUSY}select api.work_inflight(p_project_id => bench.id(8000, :n), p_limit => 50);", True,
     ),
     Operation("everything", "in flight everywhere (50 of 3,000 rows)", "select api.work_inflight(p_limit => 50);", True),
-    Operation("ticket", "trace of a ticket", f"{ITEM}select * from api.trace_get('ticket', 'RKT-' || ((:n + 1) / 2)::text);", True),
+    Operation("ticket", "trace of a ticket", f"{ITEM}select * from api.trace_get('ticket', 'RKT-' || (:n::int + 1) / 2);", True),
     Operation("commit", "trace of a commit", f"{ITEM}select * from api.trace_get('commit', bench.commit(:n));"),
     Operation("events", "events of a type (50 rows)", "select * from api.event_list(p_event_type => 'git.commit.pushed', p_limit => 50);"),
     Operation("stats", "stats", "select api.stats_get();"),
     Operation(
         "register", "register a known project",
         PROJECT + "select * from api.project_register(json_build_object('remote_origin', "
-        f"'https://github.com/acme/service-' || :n::text), {CONTEXT});",
+        f"'https://github.com/acme/service-' || :n::int), {CONTEXT});",
     ),
     Operation(
         "git_state", "git state and its event, changed each time",
