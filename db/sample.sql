@@ -13,6 +13,7 @@ declare
   v_cause text;
   v_reply jsonb;
 begin
+  perform pg_advisory_xact_lock(4245::bigint << 48);
   if logic.project_by_remote('https://github.com/acme/atlas') is not null then
     return;
   end if;

@@ -1,5 +1,7 @@
 """db/sample.sql: a few rows of everything, once."""
 
+import asyncio
+
 import pytest
 
 from imi.database import deploy
@@ -30,6 +32,16 @@ async def test_again_it_changes_nothing(db, sampled):
     before = await contents(db)
     await deploy.sample(sampled.url)
     assert await contents(db) == before
+
+
+async def test_two_at_once_make_one(fresh_database):
+    await asyncio.gather(*[deploy.sample(fresh_database.url) for _ in range(2)])
+    db = await fresh_database.connect()
+    assert (
+        await db.fetchval("select count(*) from bloodbank.events where event_type = 'bmad.workflow.started'")
+        == 2
+    )
+    await db.close()
 
 
 async def test_it_shows_every_status_and_kind(db):
