@@ -21,6 +21,7 @@ begin
   end if;
   v_new := jsonb_populate_record(v_old, logic.pick(p_body,
     'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
+  v_new.last_commit_hash := lower(v_new.last_commit_hash);
   update imi.work_items
   set has_uncommitted_changes = v_new.has_uncommitted_changes,
     uncommitted_files_count = v_new.uncommitted_files_count,

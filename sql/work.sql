@@ -148,13 +148,14 @@ declare
   v_old imi.work_items := logic.work_lock(p_work_item_id);
   v_now timestamptz := logic.now();
   v_is_new boolean := v_old.completed_at is null;
+  v_merge_commit_hash text := lower(p_completion ->> 'merge_commit_hash');
 begin
   if v_is_new then
     perform logic.claim_check(p_work_item_id, (p_completion ->> 'fencing_token')::bigint);
     perform logic.claim_end(p_work_item_id);
   end if;
   if v_old.completion_type <> p_completion ->> 'completion_type'
-    or v_old.merge_commit_hash <> p_completion ->> 'merge_commit_hash'
+    or v_old.merge_commit_hash <> v_merge_commit_hash
     or v_old.merged_by <> p_completion ->> 'merged_by'
   then
     perform logic.fail(409, 'CONFLICT', 'The work item is completed already, otherwise', jsonb_build_object(
@@ -166,12 +167,12 @@ begin
     completed_at = coalesce(item.completed_at, v_now),
     completion_type = p_completion ->> 'completion_type',
     completion_evidence = coalesce(item.completion_evidence, p_completion -> 'evidence'),
-    merge_commit_hash = coalesce(item.merge_commit_hash, p_completion ->> 'merge_commit_hash'),
+    merge_commit_hash = coalesce(item.merge_commit_hash, v_merge_commit_hash),
     merged_by = coalesce(item.merged_by, p_completion ->> 'merged_by'),
     updated_at = v_now
   where item.id = p_work_item_id
     and (v_is_new
-      or item.merge_commit_hash is null and p_completion ->> 'merge_commit_hash' is not null
+      or item.merge_commit_hash is null and v_merge_commit_hash is not null
       or item.merged_by is null and p_completion ->> 'merged_by' is not null);
   if found then
     perform logic.event_append(case when v_is_new then 'imi.work.completed' else 'imi.work.updated' end,

@@ -11,12 +11,13 @@ async def test_reports_change_the_status_and_only_changes_are_events(call, event
     assert (await report(has_uncommitted_changes=False, uncommitted_files_count=0, ahead_of_trunk=1))[
         "status"
     ] == "ahead"
-    diverged = await report(behind_trunk=4, last_commit_hash="abc1234", last_commit_message="Fix")
+    diverged = await report(behind_trunk=4, last_commit_hash="ABC1234", last_commit_message="Fix")
     assert (diverged["status"], diverged["ahead_of_trunk"], diverged["last_commit_message"]) == (
         "diverged",
         1,
         "Fix",
     )
+    assert diverged["last_commit_hash"] == "abc1234"
     same = await report(behind_trunk=4)
     assert same["last_sync_at"] > diverged["last_sync_at"]
     assert same["updated_at"] == diverged["updated_at"]

@@ -111,7 +111,7 @@ async def test_completing_twice_fills_what_was_null_and_contradicts_nothing(call
     assert (done["status"], done["active"]) == ("merged", False)
     assert done["completed_at"] is not None
     assert await complete(completion_type="merged") == done
-    filled = await complete(completion_type="merged", merge_commit_hash="abc1234", merged_by="ada")
+    filled = await complete(completion_type="merged", merge_commit_hash="ABC1234", merged_by="ada")
     assert (filled["merge_commit_hash"], filled["completed_at"]) == ("abc1234", done["completed_at"])
     assert (await events())[2:] == ["imi.work.completed", "imi.work.updated"]
     with refused(409, "CONFLICT"):
