@@ -49,16 +49,16 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    try:
-        started.result(30)
-        base = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with httpx.Client(base_url=base, headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
+    with httpx.Client(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
+        try:
+            started.result(30)
+            client.base_url = httpx.URL(f"http://127.0.0.1:{listener.getsockname()[1]}")
             yield client
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        listener.close()
-        loop.close()
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(60)
+            listener.close()
+            loop.close()
 
 
 @dataclass

@@ -182,6 +182,7 @@ class Api:
         probe = self.probes.get(door)  # one that hangs is not started again
         if probe is None or probe.done():
             probe = self.probes[door] = asyncio.ensure_future(self.calls.door(door))
+            probe.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if nobody asks
         await asyncio.wait((probe,), timeout=PROBE)
         return str(probe.result()[0]) if probe.done() and not probe.exception() else None
 
