@@ -51,169 +51,6 @@ SET default_tablespace = '';
 
 SET default_table_access_method = heap;
 
--- Name: claims; Type: TABLE; Schema: imi; Owner: -
-
-CREATE TABLE imi.claims (
-    work_item_id uuid NOT NULL,
-    agent_id text COLLATE pg_catalog."C",
-    claimed_at timestamp with time zone,
-    lease_until timestamp with time zone,
-    fencing_token bigint NOT NULL,
-    CONSTRAINT claim_is_whole_or_released CHECK ((((agent_id IS NULL) = (lease_until IS NULL)) AND ((agent_id IS NULL) = (claimed_at IS NULL)))),
-    CONSTRAINT fencing_token_is_positive CHECK ((fencing_token > 0))
-);
-
--- Name: TABLE claims; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON TABLE imi.claims IS 'Who may write on a work item, until when. The row outlives its release, so that no fencing token comes twice';
-
--- Name: events; Type: TABLE; Schema: bloodbank; Owner: -
-
-CREATE TABLE bloodbank.events (
-    "position" bigint NOT NULL,
-    event_id uuid NOT NULL,
-    event_type text NOT NULL COLLATE pg_catalog."C",
-    "timestamp" timestamp with time zone NOT NULL,
-    version text NOT NULL,
-    source jsonb NOT NULL,
-    correlation_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
-    agent_context jsonb,
-    payload jsonb NOT NULL,
-    extra jsonb,
-    ingested_at timestamp with time zone DEFAULT now() NOT NULL,
-    arrived text NOT NULL,
-    CONSTRAINT arrived_is_known CHECK ((arrived = ANY (ARRAY['local'::text, 'bus'::text]))),
-    CONSTRAINT event_type_is_a_topic CHECK (((octet_length(event_type) <= 255) AND (event_type ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$'::text))),
-    CONSTRAINT version_is_short CHECK ((char_length(version) <= 20))
-);
-
--- Name: TABLE events; Type: COMMENT; Schema: bloodbank; Owner: -
-
-COMMENT ON TABLE bloodbank.events IS 'Every event of the bus, once, in the order of position; history and outbox at once';
-
--- Name: COLUMN events.extra; Type: COMMENT; Schema: bloodbank; Owner: -
-
-COMMENT ON COLUMN bloodbank.events.extra IS 'Unknown keys of the envelope, merged back when it is served';
-
--- Name: COLUMN events.arrived; Type: COMMENT; Schema: bloodbank; Owner: -
-
-COMMENT ON COLUMN bloodbank.events.arrived IS 'local: made here or posted to the API, the relay sends it; bus: came from the bus';
-
--- Name: api_keys; Type: TABLE; Schema: imi; Owner: -
-
-CREATE TABLE imi.api_keys (
-    id uuid DEFAULT uuidv7() NOT NULL,
-    name text NOT NULL,
-    key_hash bytea NOT NULL,
-    scope text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    last_used_at timestamp with time zone,
-    expires_at timestamp with time zone,
-    revoked_at timestamp with time zone,
-    CONSTRAINT key_hash_is_sha256 CHECK ((octet_length(key_hash) = 32)),
-    CONSTRAINT key_name_is_not_empty CHECK ((name <> ''::text)),
-    CONSTRAINT scope_is_known CHECK ((scope = ANY (ARRAY['read'::text, 'write'::text, 'admin'::text])))
-);
-
--- Name: TABLE api_keys; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON TABLE imi.api_keys IS 'Keys of the HTTP API; only their SHA-256 is kept';
-
--- Name: projects; Type: TABLE; Schema: imi; Owner: -
-
-CREATE TABLE imi.projects (
-    id uuid DEFAULT uuidv7() NOT NULL,
-    name text NOT NULL COLLATE pg_catalog."C",
-    remote_origin text NOT NULL,
-    default_branch text DEFAULT 'main'::text NOT NULL,
-    trunk_path text,
-    description text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT default_branch_is_not_empty CHECK ((default_branch <> ''::text)),
-    CONSTRAINT project_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT project_name_is_not_empty CHECK ((name <> ''::text))
-);
-
--- Name: TABLE projects; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON TABLE imi.projects IS 'One row a repository; its identity is in project_remotes';
-
--- Name: COLUMN projects.remote_origin; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON COLUMN imi.projects.remote_origin IS 'As the first registration (or the last move) spelled it, credentials removed';
-
--- Name: work_items; Type: TABLE; Schema: imi; Owner: -
-
-CREATE TABLE imi.work_items (
-    id uuid DEFAULT uuidv7() NOT NULL,
-    project_id uuid NOT NULL,
-    branch_name text NOT NULL COLLATE pg_catalog."C",
-    work_type text DEFAULT 'feature'::text NOT NULL,
-    source_type text DEFAULT 'manual'::text NOT NULL,
-    source_ref text COLLATE pg_catalog."C",
-    owner_id text NOT NULL COLLATE pg_catalog."C",
-    worktree_path text,
-    host text COLLATE pg_catalog."C",
-    has_uncommitted_changes boolean DEFAULT false NOT NULL,
-    uncommitted_files_count integer DEFAULT 0 NOT NULL,
-    ahead_of_trunk integer DEFAULT 0 NOT NULL,
-    behind_trunk integer DEFAULT 0 NOT NULL,
-    last_commit_hash text COLLATE pg_catalog."C",
-    last_commit_message text,
-    last_sync_at timestamp with time zone,
-    completed_at timestamp with time zone,
-    completion_type text,
-    completion_evidence jsonb,
-    merge_commit_hash text COLLATE pg_catalog."C",
-    merged_by text,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    active boolean DEFAULT true NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT ahead_is_not_negative CHECK ((ahead_of_trunk >= 0)),
-    CONSTRAINT behind_is_not_negative CHECK ((behind_trunk >= 0)),
-    CONSTRAINT branch_name_is_not_empty CHECK ((branch_name <> ''::text)),
-    CONSTRAINT completed_work_is_not_active CHECK (((completed_at IS NULL) OR (NOT active))),
-    CONSTRAINT completion_has_time_and_type CHECK (((completed_at IS NULL) = (completion_type IS NULL))),
-    CONSTRAINT completion_type_is_known CHECK ((completion_type = ANY (ARRAY['merged'::text, 'abandoned'::text, 'superseded'::text]))),
-    CONSTRAINT owner_is_not_empty CHECK ((owner_id <> ''::text)),
-    CONSTRAINT source_type_is_known CHECK ((source_type = ANY (ARRAY['plane_ticket'::text, 'bloodbank_command'::text, 'agent_assignment'::text, 'manual'::text]))),
-    CONSTRAINT uncommitted_files_is_not_negative CHECK ((uncommitted_files_count >= 0)),
-    CONSTRAINT work_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT work_type_is_known CHECK ((work_type = ANY (ARRAY['feature'::text, 'fix'::text, 'experiment'::text, 'review'::text, 'devops'::text, 'aiops'::text])))
-);
-
--- Name: TABLE work_items; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON TABLE imi.work_items IS 'One row a branch somebody works on; its status is computed, never stored';
-
--- Name: worktrees; Type: TABLE; Schema: imi; Owner: -
-
-CREATE TABLE imi.worktrees (
-    id uuid DEFAULT uuidv7() NOT NULL,
-    project_id uuid NOT NULL,
-    work_item_id uuid,
-    name text NOT NULL COLLATE pg_catalog."C",
-    path text NOT NULL COLLATE pg_catalog."C",
-    host text NOT NULL COLLATE pg_catalog."C",
-    branch_name text COLLATE pg_catalog."C",
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    last_accessed timestamp with time zone DEFAULT now() NOT NULL,
-    removed_at timestamp with time zone,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT worktree_host_is_not_empty CHECK ((host <> ''::text)),
-    CONSTRAINT worktree_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
-    CONSTRAINT worktree_name_is_not_empty CHECK ((name <> ''::text)),
-    CONSTRAINT worktree_path_is_not_empty CHECK ((path <> ''::text))
-);
-
--- Name: TABLE worktrees; Type: COMMENT; Schema: imi; Owner: -
-
-COMMENT ON TABLE imi.worktrees IS 'Folders on somebody''s disk that hold a branch; a removed one keeps its row';
-
 -- Name: agent_sessions; Type: TABLE; Schema: bloodbank; Owner: -
 
 CREATE TABLE bloodbank.agent_sessions (
@@ -290,6 +127,38 @@ CREATE TABLE bloodbank.dead_letters (
 -- Name: TABLE dead_letters; Type: COMMENT; Schema: bloodbank; Owner: -
 
 COMMENT ON TABLE bloodbank.dead_letters IS 'What could not be stored or handled, with the reason, until somebody replays it';
+
+-- Name: events; Type: TABLE; Schema: bloodbank; Owner: -
+
+CREATE TABLE bloodbank.events (
+    "position" bigint NOT NULL,
+    event_id uuid NOT NULL,
+    event_type text NOT NULL COLLATE pg_catalog."C",
+    "timestamp" timestamp with time zone NOT NULL,
+    version text NOT NULL,
+    source jsonb NOT NULL,
+    correlation_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
+    agent_context jsonb,
+    payload jsonb NOT NULL,
+    extra jsonb,
+    ingested_at timestamp with time zone DEFAULT now() NOT NULL,
+    arrived text NOT NULL,
+    CONSTRAINT arrived_is_known CHECK ((arrived = ANY (ARRAY['local'::text, 'bus'::text]))),
+    CONSTRAINT event_type_is_a_topic CHECK (((octet_length(event_type) <= 255) AND (event_type ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$'::text))),
+    CONSTRAINT version_is_short CHECK ((char_length(version) <= 20))
+);
+
+-- Name: TABLE events; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON TABLE bloodbank.events IS 'Every event of the bus, once, in the order of position; history and outbox at once';
+
+-- Name: COLUMN events.extra; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON COLUMN bloodbank.events.extra IS 'Unknown keys of the envelope, merged back when it is served';
+
+-- Name: COLUMN events.arrived; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON COLUMN bloodbank.events.arrived IS 'local: made here or posted to the API, the relay sends it; bus: came from the bus';
 
 -- Name: events_position_seq; Type: SEQUENCE; Schema: bloodbank; Owner: -
 
@@ -385,6 +254,42 @@ CREATE TABLE imi.agents (
 -- Name: TABLE agents; Type: COMMENT; Schema: imi; Owner: -
 
 COMMENT ON TABLE imi.agents IS 'People and programs that have reported or claimed something; the first word makes the row';
+
+-- Name: api_keys; Type: TABLE; Schema: imi; Owner: -
+
+CREATE TABLE imi.api_keys (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    name text NOT NULL,
+    key_hash bytea NOT NULL,
+    scope text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_used_at timestamp with time zone,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT key_hash_is_sha256 CHECK ((octet_length(key_hash) = 32)),
+    CONSTRAINT key_name_is_not_empty CHECK ((name <> ''::text)),
+    CONSTRAINT scope_is_known CHECK ((scope = ANY (ARRAY['read'::text, 'write'::text, 'admin'::text])))
+);
+
+-- Name: TABLE api_keys; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON TABLE imi.api_keys IS 'Keys of the HTTP API; only their SHA-256 is kept';
+
+-- Name: claims; Type: TABLE; Schema: imi; Owner: -
+
+CREATE TABLE imi.claims (
+    work_item_id uuid NOT NULL,
+    agent_id text COLLATE pg_catalog."C",
+    claimed_at timestamp with time zone,
+    lease_until timestamp with time zone,
+    fencing_token bigint NOT NULL,
+    CONSTRAINT claim_is_whole_or_released CHECK ((((agent_id IS NULL) = (lease_until IS NULL)) AND ((agent_id IS NULL) = (claimed_at IS NULL)))),
+    CONSTRAINT fencing_token_is_positive CHECK ((fencing_token > 0))
+);
+
+-- Name: TABLE claims; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON TABLE imi.claims IS 'Who may write on a work item, until when. The row outlives its release, so that no fencing token comes twice';
 
 -- Name: component_relationships; Type: TABLE; Schema: imi; Owner: -
 
@@ -509,6 +414,32 @@ CREATE TABLE imi.project_remotes (
 
 COMMENT ON TABLE imi.project_remotes IS 'Every remote a project has or had, in canonical form; the primary key is the identity of projects';
 
+-- Name: projects; Type: TABLE; Schema: imi; Owner: -
+
+CREATE TABLE imi.projects (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    name text NOT NULL COLLATE pg_catalog."C",
+    remote_origin text NOT NULL,
+    default_branch text DEFAULT 'main'::text NOT NULL,
+    trunk_path text,
+    description text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT default_branch_is_not_empty CHECK ((default_branch <> ''::text)),
+    CONSTRAINT project_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT project_name_is_not_empty CHECK ((name <> ''::text))
+);
+
+-- Name: TABLE projects; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON TABLE imi.projects IS 'One row a repository; its identity is in project_remotes';
+
+-- Name: COLUMN projects.remote_origin; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON COLUMN imi.projects.remote_origin IS 'As the first registration (or the last move) spelled it, credentials removed';
+
 -- Name: ticket_links; Type: TABLE; Schema: imi; Owner: -
 
 CREATE TABLE imi.ticket_links (
@@ -534,6 +465,75 @@ COMMENT ON TABLE imi.ticket_links IS 'Which ticket a work item serves';
 -- Name: COLUMN ticket_links.evidence; Type: COMMENT; Schema: imi; Owner: -
 
 COMMENT ON COLUMN imi.ticket_links.evidence IS 'How the link came to be: the rule, and the event that carried it';
+
+-- Name: work_items; Type: TABLE; Schema: imi; Owner: -
+
+CREATE TABLE imi.work_items (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    project_id uuid NOT NULL,
+    branch_name text NOT NULL COLLATE pg_catalog."C",
+    work_type text DEFAULT 'feature'::text NOT NULL,
+    source_type text DEFAULT 'manual'::text NOT NULL,
+    source_ref text COLLATE pg_catalog."C",
+    owner_id text NOT NULL COLLATE pg_catalog."C",
+    worktree_path text,
+    host text COLLATE pg_catalog."C",
+    has_uncommitted_changes boolean DEFAULT false NOT NULL,
+    uncommitted_files_count integer DEFAULT 0 NOT NULL,
+    ahead_of_trunk integer DEFAULT 0 NOT NULL,
+    behind_trunk integer DEFAULT 0 NOT NULL,
+    last_commit_hash text COLLATE pg_catalog."C",
+    last_commit_message text,
+    last_sync_at timestamp with time zone,
+    completed_at timestamp with time zone,
+    completion_type text,
+    completion_evidence jsonb,
+    merge_commit_hash text COLLATE pg_catalog."C",
+    merged_by text,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT ahead_is_not_negative CHECK ((ahead_of_trunk >= 0)),
+    CONSTRAINT behind_is_not_negative CHECK ((behind_trunk >= 0)),
+    CONSTRAINT branch_name_is_not_empty CHECK ((branch_name <> ''::text)),
+    CONSTRAINT completed_work_is_not_active CHECK (((completed_at IS NULL) OR (NOT active))),
+    CONSTRAINT completion_has_time_and_type CHECK (((completed_at IS NULL) = (completion_type IS NULL))),
+    CONSTRAINT completion_type_is_known CHECK ((completion_type = ANY (ARRAY['merged'::text, 'abandoned'::text, 'superseded'::text]))),
+    CONSTRAINT owner_is_not_empty CHECK ((owner_id <> ''::text)),
+    CONSTRAINT source_type_is_known CHECK ((source_type = ANY (ARRAY['plane_ticket'::text, 'bloodbank_command'::text, 'agent_assignment'::text, 'manual'::text]))),
+    CONSTRAINT uncommitted_files_is_not_negative CHECK ((uncommitted_files_count >= 0)),
+    CONSTRAINT work_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT work_type_is_known CHECK ((work_type = ANY (ARRAY['feature'::text, 'fix'::text, 'experiment'::text, 'review'::text, 'devops'::text, 'aiops'::text])))
+);
+
+-- Name: TABLE work_items; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON TABLE imi.work_items IS 'One row a branch somebody works on; its status is computed, never stored';
+
+-- Name: worktrees; Type: TABLE; Schema: imi; Owner: -
+
+CREATE TABLE imi.worktrees (
+    id uuid DEFAULT uuidv7() NOT NULL,
+    project_id uuid NOT NULL,
+    work_item_id uuid,
+    name text NOT NULL COLLATE pg_catalog."C",
+    path text NOT NULL COLLATE pg_catalog."C",
+    host text NOT NULL COLLATE pg_catalog."C",
+    branch_name text COLLATE pg_catalog."C",
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_accessed timestamp with time zone DEFAULT now() NOT NULL,
+    removed_at timestamp with time zone,
+    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT worktree_host_is_not_empty CHECK ((host <> ''::text)),
+    CONSTRAINT worktree_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
+    CONSTRAINT worktree_name_is_not_empty CHECK ((name <> ''::text)),
+    CONSTRAINT worktree_path_is_not_empty CHECK ((path <> ''::text))
+);
+
+-- Name: TABLE worktrees; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON TABLE imi.worktrees IS 'Folders on somebody''s disk that hold a branch; a removed one keeps its row';
 
 -- Name: agent_sessions agent_sessions_pkey; Type: CONSTRAINT; Schema: bloodbank; Owner: -
 

@@ -147,7 +147,7 @@ def load(env_file: Path | None = None, strict: bool = False, dotenv: bool | None
         home = Path(values["IMI_DATA_DIR"]).expanduser() if values.get("IMI_DATA_DIR") else default_data_dir()
         own = home / ".env"
         try:
-            found = own.is_file()
+            found = own.exists()
         except OSError as error:
             raise ConfigError(f"Cannot look for {own}: {error.strerror}") from None
         if found:

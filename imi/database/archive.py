@@ -12,10 +12,14 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from imi.database import DatabaseError, roles
-from imi.database.deploy import applied_migrations, locked, migrate
+from asyncpg import InsufficientPrivilegeError
+
+from imi.database import DatabaseError, roles, said
+from imi.database.deploy import applied_migrations, locked, make_state, migrate
 from imi.database.lanes import BEHAVIOUR, Lanes, lanes
 from imi.database.load import drop_schemas, refuse_dependents
 from imi.database.programs import replay, run
@@ -111,13 +115,33 @@ def _prune(data_dir: Path) -> None:
 
 
 async def schema(url: str, found: Lanes | None = None) -> str:
-    """Answer the state lane as SQL: one text for one schema, whatever the machine and minor version."""
+    """Answer what the migrations make, as SQL: one text for one state lane, whatever the machine.
+
+    They make it in a scratch database beside the URL's: functions over tables change the order of a dump.
+    """
     found = found or lanes()
+    scratch = f"imi_scratch_{token_hex(6)}"
+    beside = urlsplit(url)._replace(path=f"/{scratch}").geturl()
+    async with locked(url) as connection:
+        try:
+            await connection.execute(f"create database {scratch} template template0")
+        except InsufficientPrivilegeError as error:
+            raise DatabaseError(f"A dump is made in a scratch database: {said(error)}") from None
+        try:
+            async with locked(beside) as inside:
+                await make_state(inside, beside, found)
+            return await dump(beside, found)
+        finally:
+            await connection.execute(f"drop database {scratch} with (force)")
+
+
+async def dump(url: str, found: Lanes) -> str:
+    """Answer the state lane of this very database, as SQL without a trace of the dump's own making."""
     async with locked(url) as connection:
         versions = await applied_migrations(connection, found)
         choice = await _choice(connection, found.schemas)
-    dump = await run("pg_dump", url, "--schema-only", "--no-owner", "--no-privileges", *choice)
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(PASSING, "", dump.decode(), flags=re.MULTILINE)).strip()
+    printed = await run("pg_dump", url, "--schema-only", "--no-owner", "--no-privileges", *choice)
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(PASSING, "", printed.decode(), flags=re.MULTILINE)).strip()
     header = f"-- After migrations {', '.join(versions)}, as `imi db dump` writes it; not to be edited."
     return f"{header}\n\n{text}\n"
 

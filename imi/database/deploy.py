@@ -55,6 +55,13 @@ async def migrate(url: str, drop_dependents: bool = False, found: Lanes | None =
         return True
 
 
+async def make_state(connection: Connection, url: str, found: Lanes) -> None:
+    """Apply the state lane alone: no logins, no behaviour."""
+    async with connection.transaction():
+        await connection.execute(found.roles)
+    await dbmate(connection, url, found, "up", "--strict")
+
+
 async def rollback(url: str, found: Lanes | None = None) -> str:
     """Undo the newest migration and answer its version; behaviour goes first, since it stands on the tables.
 

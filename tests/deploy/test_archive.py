@@ -54,7 +54,7 @@ async def test_everything_comes_back_on_another_server(fresh_database, second_se
         assert len([name for name, rows in kept.items() if rows]) > 12
         assert await contents(there) == kept
     async with pool.pools(url, Settings()) as pools:
-        projects = json.loads(await pools.reader.fetchval("select api.project_list()"))
+        projects = json.loads(await pools.reader.fetchval("select api.project_list(p_active => 'all')"))
         assert projects["total"] == len(kept["imi.projects"])
 
 

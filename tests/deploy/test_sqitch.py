@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from imi.database import DatabaseError, archive, pool, sqitch
+from imi.database.lanes import lanes
 from imi.database.programs import program
 from tests.postgres import behaviour
 
@@ -44,8 +45,15 @@ async def test_sqitch_makes_what_the_migrate_step_makes(project, empty_database,
     ):
         made = {name: text for name, (_, text) in (await behaviour(ours)).items()}
         assert made == {name: text for name, (_, text) in (await behaviour(theirs)).items()}
-    schema = (await archive.schema(empty_database.url)).partition("\n")[2]
-    assert schema == (await archive.schema(fresh_database.url)).partition("\n")[2]
+    for database in (empty_database, fresh_database):
+        async with pool.connect_owner(database.url) as owner:
+            await owner.execute("drop schema logic, api, analytics, ops cascade")
+    schema = (await archive.dump(empty_database.url, lanes())).partition("\n")[2]
+    assert schema == (await archive.dump(fresh_database.url, lanes())).partition("\n")[2]
+    async with pool.connect_owner(empty_database.url) as owner:
+        await owner.execute(
+            "create schema logic; create schema api; create schema analytics; create schema ops"
+        )
     await run(project, empty_database.url, "revert", "-y")
     async with pool.connect_owner(empty_database.url) as owner:
         left = "select nspname from pg_namespace where nspname = any ($1)"
