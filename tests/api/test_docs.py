@@ -51,7 +51,7 @@ def test_the_page_names_no_other_host(anybody: httpx.Client) -> None:
 def test_a_browser_shows_every_operation(anybody: httpx.Client, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert browser, "tests/needs installs chromium"
-    command = [browser, *FLAGS, f"--user-data-dir={tmp_path}", f"{anybody.base_url}docs"]
+    command = [browser, *FLAGS, f"--user-data-dir={tmp_path}", str(anybody.base_url.join("/docs"))]
     dom = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
     assert dom.count('class="opblock opblock-') == len(CONTRACT.operations)
     for path, item in CONTRACT.document["paths"].items():
