@@ -7,12 +7,12 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from imi.database import roles
 from imi.database.lanes import BEHAVIOUR
+from imi.database.programs import beside
 
 Answer = TypeVar("Answer")
 
@@ -30,7 +30,7 @@ class Server:
     url: str
 
     def url_of(self, database: str) -> str:
-        return urlsplit(self.url)._replace(path=f"/{database}").geturl()
+        return beside(self.url, database)
 
     def run(self, *statements: str, database: str = "postgres") -> None:
         async def run() -> None:

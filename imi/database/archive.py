@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from asyncpg import InsufficientPrivilegeError
 
@@ -22,7 +21,7 @@ from imi.database import DatabaseError, roles, said
 from imi.database.deploy import applied_migrations, locked, make_state, migrate
 from imi.database.lanes import BEHAVIOUR, Lanes, lanes
 from imi.database.load import drop_schemas, refuse_dependents
-from imi.database.programs import replay, run
+from imi.database.programs import beside, replay, run
 
 if TYPE_CHECKING:
     from asyncpg import Connection
@@ -121,16 +120,15 @@ async def schema(url: str, found: Lanes | None = None) -> str:
     """
     found = found or lanes()
     scratch = f"imi_scratch_{token_hex(6)}"
-    beside = urlsplit(url)._replace(path=f"/{scratch}").geturl()
     async with locked(url) as connection:
         try:
             await connection.execute(f"create database {scratch} template template0")
         except InsufficientPrivilegeError as error:
             raise DatabaseError(f"A dump is made in a scratch database: {said(error)}") from None
         try:
-            async with locked(beside) as inside:
-                await make_state(inside, beside, found)
-            return await dump(beside, found)
+            async with locked(beside(url, scratch)) as inside:
+                await make_state(inside, beside(url, scratch), found)
+            return await dump(beside(url, scratch), found)
         finally:
             await connection.execute(f"drop database {scratch} with (force)")
 

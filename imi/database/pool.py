@@ -16,6 +16,7 @@ from imi.database.roles import login
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool
 
+NOT_MIGRATED = "This database is not migrated to this release: run `imi db migrate`"
 CONNECT_TIMEOUT = 1.5  # seconds; a database that is away must be said to be away within two
 
 
@@ -52,6 +53,8 @@ def _explained() -> Iterator[None]:
         yield
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseError(f"The {said(error)}: make it with `create database`") from None
+    except asyncpg.InvalidParameterValueError:  # no role imi_owner
+        raise DatabaseError(NOT_MIGRATED) from None
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
         raise DatabaseError(f"Cannot connect to the database: {said(error)}") from None
 
@@ -107,5 +110,5 @@ async def _passwords(url: str, kinds: Sequence[str]) -> dict[str, str]:
     found = {row["name"]: row["value"] for row in rows}
     names = [login(rows[0][0], kind) for kind in kinds] if rows else []
     if not names or not found.keys() >= set(names):
-        raise DatabaseError("This database is not migrated to this release: run `imi db migrate`")
+        raise DatabaseError(NOT_MIGRATED)
     return {name: found[name] for name in names}

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from imi.database import DatabaseError
 from imi.database.cluster import MAJOR, complaint, wheel
@@ -46,8 +46,18 @@ def without_password(url: str) -> tuple[str, str | None]:
     query = parse_qsl(parts.query, keep_blank_values=True)
     inside = dict(query).get("password")
     kept = urlencode([pair for pair in query if pair[0] != "password"], safe="/")
-    bare = parts._replace(netloc=f"{user}{at}{place}", query=kept).geturl()
+    bare = _joined(parts._replace(netloc=f"{user}{at}{place}", query=kept))
     return bare, unquote(password) if colon else inside
+
+
+def beside(url: str, database: str) -> str:
+    """Answer the URL of another database of the same server."""
+    return _joined(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def _joined(parts: SplitResult) -> str:
+    # urlunsplit would drop the two slashes where no host follows them
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{'?' if parts.query else ''}{parts.query}"
 
 
 def environment(password: str | None) -> dict[str, str]:
