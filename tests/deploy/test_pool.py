@@ -68,7 +68,7 @@ async def test_connections_that_the_server_dropped_are_made_again(database, conn
                 try:
                     assert await pools.api.fetchval("select pg_backend_pid()") != first
                     break
-                except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.AdminShutdownError):
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                     continue
 
 
