@@ -23,7 +23,7 @@ async def test_a_url_is_where_the_database_is(database):
 async def test_without_a_url_it_is_in_the_data_directory(data_dir):
     async with pool.located(Settings(data_dir=data_dir)) as url:
         assert url == f"postgresql://postgres@/imi_main?host={data_dir}/run"
-        with pytest.raises(DatabaseError, match='role "imi_owner" does not exist'):
+        with pytest.raises(DatabaseError, match="run `imi db migrate`"):
             async with pool.connect_owner(url):
                 pass
 
