@@ -834,11 +834,11 @@ CREATE INDEX ticket_links_by_ticket ON imi.ticket_links USING btree (plane_ticke
 
 -- Name: work_in_flight_by_age; Type: INDEX; Schema: imi; Owner: -
 
-CREATE INDEX work_in_flight_by_age ON imi.work_items USING btree (created_at DESC, id DESC) WHERE (active AND (has_uncommitted_changes OR (ahead_of_trunk > 0) OR (behind_trunk > 0)));
+CREATE INDEX work_in_flight_by_age ON imi.work_items USING btree (created_at DESC, id DESC) INCLUDE (owner_id) WHERE (active AND (has_uncommitted_changes OR (ahead_of_trunk > 0) OR (behind_trunk > 0)));
 
 -- Name: work_in_flight_by_project; Type: INDEX; Schema: imi; Owner: -
 
-CREATE INDEX work_in_flight_by_project ON imi.work_items USING btree (project_id, created_at DESC, id DESC) WHERE (active AND (has_uncommitted_changes OR (ahead_of_trunk > 0) OR (behind_trunk > 0)));
+CREATE INDEX work_in_flight_by_project ON imi.work_items USING btree (project_id, created_at DESC, id DESC) INCLUDE (owner_id) WHERE (active AND (has_uncommitted_changes OR (ahead_of_trunk > 0) OR (behind_trunk > 0)));
 
 -- Name: work_items_by_age; Type: INDEX; Schema: imi; Owner: -
 

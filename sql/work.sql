@@ -20,13 +20,6 @@ as $$
 $$;
 comment on function logic.work_status is 'The status of a work item: how it was completed, else what its git facts say; first match wins';
 
-create or replace view logic.work_in_flight as
-select work_items.id, work_items.project_id, work_items.owner_id, work_items.created_at
-from imi.work_items
-where work_items.active
-  and (work_items.has_uncommitted_changes or work_items.ahead_of_trunk > 0 or work_items.behind_trunk > 0);
-comment on view logic.work_in_flight is 'Active work items that are not clean';
-
 -- The clock is asked once a statement, not once a row: its function cannot be inlined.
 create or replace view logic.work_documents as
 select
@@ -44,6 +37,16 @@ select
 from imi.work_items
 left join imi.claims on claims.work_item_id = work_items.id;
 comment on view logic.work_documents is 'Work items as the API shows them, with the living claim';
+
+create or replace view logic.work_in_flight as
+select
+  document.*,
+  floor(extract(epoch from (select logic.now()) - document.created_at))::bigint as age_seconds,
+  floor(extract(epoch from (select logic.now()) - document.last_sync_at))::bigint as observed_age_seconds
+from logic.work_documents as document
+where document.active
+  and (document.has_uncommitted_changes or document.ahead_of_trunk > 0 or document.behind_trunk > 0);
+comment on view logic.work_in_flight is 'Active work items that are not clean, with their age and the age of their facts';
 
 create or replace function logic.work_document(p_work_item_id uuid) returns json
 language sql
@@ -245,8 +248,8 @@ end
 $$;
 comment on function api.work_list is 'GET /api/v1/work: work items by any of their traits, newest first';
 
--- Planning this costs more than running it, so each case has a statement of its own whose plan fits every value. What
--- is in flight is found whole, from its index alone: the total is needed anyway.
+-- Planning this costs as much as running it, so it keeps its plans: one along the index of what is in flight, one along
+-- that of a project. The owner is a mere filter, and written so that PostgreSQL does not hope to find few rows by it.
 create or replace function api.work_inflight(
   p_project_id uuid default null,
   p_owner_id text default null,
@@ -259,35 +262,28 @@ security definer
 set search_path = ''
 set plan_cache_mode = force_generic_plan
 as $$
-declare
-  v_now timestamptz := logic.now();
-  v_offset integer := least(coalesce(p_offset, 0), 1 << 30);
-  v_ids uuid[] := case
-    when p_owner_id is not null then array(
-      select flying.id from logic.work_in_flight as flying
-      where flying.owner_id = p_owner_id and (p_project_id is null or flying.project_id = p_project_id)
-      order by flying.created_at desc, flying.id desc)
-    when p_project_id is not null then array(
-      select flying.id from logic.work_in_flight as flying
-      where flying.project_id = p_project_id
-      order by flying.created_at desc, flying.id desc)
-    else array(
-      select flying.id from logic.work_in_flight as flying
-      order by flying.created_at desc, flying.id desc)
-  end;
 begin
+  if p_project_id is null then
+    return logic.page(
+      array(
+        select row_to_json(flying) from logic.work_in_flight as flying
+        where coalesce(flying.owner_id = p_owner_id, true)
+        order by flying.created_at desc, flying.id desc
+        offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)),
+      (select count(*) from logic.work_in_flight as flying where coalesce(flying.owner_id = p_owner_id, true)),
+      p_offset, p_limit);
+  end if;
   return logic.page(
     array(
-      select row_to_json(aged)
-      from (
-        select document.*,
-          floor(extract(epoch from v_now - document.created_at))::bigint as age_seconds,
-          floor(extract(epoch from v_now - document.last_sync_at))::bigint as observed_age_seconds
-        from unnest(v_ids[v_offset + 1 : v_offset + coalesce(p_limit, 100)]) with ordinality as page (id, n)
-        join logic.work_documents as document using (id)
-        order by page.n
-      ) as aged),
-    cardinality(v_ids), p_offset, p_limit);
+      select row_to_json(flying) from logic.work_in_flight as flying
+      where flying.project_id = p_project_id and coalesce(flying.owner_id = p_owner_id, true)
+      order by flying.created_at desc, flying.id desc
+      offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)),
+    (
+      select count(*) from logic.work_in_flight as flying
+      where flying.project_id = p_project_id and coalesce(flying.owner_id = p_owner_id, true)
+    ),
+    p_offset, p_limit);
 end
 $$;
 comment on function api.work_inflight is 'GET /api/v1/work/inflight: active work that is not clean, with its age and the age of its facts';

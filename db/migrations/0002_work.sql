@@ -54,9 +54,9 @@ create index work_items_by_branch on imi.work_items (branch_name);
 create index work_items_by_source on imi.work_items (source_ref) where source_ref is not null;
 create index work_items_by_last_commit on imi.work_items (last_commit_hash) where last_commit_hash is not null;
 create index work_items_by_merge_commit on imi.work_items (merge_commit_hash) where merge_commit_hash is not null;
-create index work_in_flight_by_age on imi.work_items (created_at desc, id desc)
+create index work_in_flight_by_age on imi.work_items (created_at desc, id desc) include (owner_id)
   where active and (has_uncommitted_changes or ahead_of_trunk > 0 or behind_trunk > 0);
-create index work_in_flight_by_project on imi.work_items (project_id, created_at desc, id desc)
+create index work_in_flight_by_project on imi.work_items (project_id, created_at desc, id desc) include (owner_id)
   where active and (has_uncommitted_changes or ahead_of_trunk > 0 or behind_trunk > 0);
 
 create table imi.claims (

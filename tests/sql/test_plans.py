@@ -77,7 +77,7 @@ async def read(database: Database) -> AsyncIterator[Read]:
         (f"api.work_get('{WORK.format(77)}')", 50),
         ("api.work_inflight(p_limit => 50)", 100),
         (f"api.work_inflight(p_project_id => '{PROJECT.format(7)}')", 150),
-        ("api.work_inflight(p_owner_id => 'agent-7')", 300),
+        ("api.work_inflight(p_owner_id => 'agent-7')", 51 * BUSY),
         ("api.work_list(p_owner_id => 'agent-7')", 400),
         (f"api.work_list(p_project_id => '{PROJECT.format(77)}', p_active => 'all')", 150),
         ("api.work_list(p_source_ref => 'RKT-77', p_active => 'all')", 50),
