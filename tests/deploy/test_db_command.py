@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from imi import cli
+from imi.database import deploy
 from imi.database import lanes as lanes_module
 from imi.database.lanes import lanes
 from tests.postgres import Database, Server
@@ -71,17 +71,11 @@ def test_url_prints_the_url_and_nothing_else(by_url, imi):
 def test_env_is_what_dbmate_needs(by_url, imi):
     code, out, err = imi("env")
     assert (code, err) == (0, "")
-    dbmate = "dbmate status --exit-code && dbmate rollback && dbmate up && dbmate status --exit-code"
-    beside = Path(
-        subprocess.run(["which", "python"], capture_output=True, text=True, check=False).stdout
-    ).parent
-    path = os.pathsep.join([str(Path(os.sys.executable).parent), str(beside), os.environ["PATH"]])
     done = subprocess.run(
-        ["bash", "-c", f'eval "$0" && {dbmate.partition("&&")[0]}', out],
-        env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False,
+        ["sh", "-c", 'eval "$1" && "$2" status --exit-code', "sh", out, deploy.dbmate_program()],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "Pending: 0" in done.stdout
+    assert (done.returncode, "Pending: 0" in done.stdout) == (0, True), done.stderr
     assert (
         json.loads(imi("env", "--json")[1])["data"]["DBMATE_MIGRATIONS_TABLE"] == "imi_meta.schema_migrations"
     )
