@@ -93,6 +93,9 @@ def leave(cluster: Cluster, users: int) -> None:
         try:
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
             postmaster.stop(cluster)
+            if cluster.sockets.parent != cluster.home:
+                with contextlib.suppress(OSError):
+                    cluster.sockets.rmdir()
         except BlockingIOError:
             pass  # somebody else still uses it
         finally:
