@@ -58,7 +58,9 @@ def clones(folder: Path) -> None:
             ["branch", "-f", "main", trunk],
         ]
         for step in steps:
-            subprocess.run([*git, "-C", clone, *step], check=True, env={"PATH": os.environ["PATH"], "HOME": str(folder)})
+            subprocess.run(
+                [*git, "-C", clone, *step], check=True, env={"PATH": os.environ["PATH"], "HOME": str(folder)}
+            )
     (folder / "code/probe/dish").write_text("not committed")
 
 
