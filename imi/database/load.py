@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 import re
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE = "50ms"
+LOCK_TIMEOUT = "50ms"
+PATIENCE = 10.0  # seconds between two words about waiting
 INCOMPATIBLE = (
     asyncpg.InvalidFunctionDefinitionError,  # 42P13
     asyncpg.InvalidTableDefinitionError,  # 42P16
@@ -102,10 +104,13 @@ async def load(connection: Connection, manifest: Sequence[Path], drop_dependents
     """
     *behaviour, grants = [list(statements(file)) for file in manifest]
     rebuild, changing = False, set[str]()
+    patient = time.monotonic() + PATIENCE
     while True:
         try:
             async with connection.transaction():
-                await connection.execute(f"set local lock_timeout = '{PATIENCE}'; set local search_path = ''")
+                await connection.execute(
+                    f"set local lock_timeout = '{LOCK_TIMEOUT}'; set local search_path = ''"
+                )
                 await connection.fetchval("select pg_current_xact_id()")
                 for view in await connection.fetch(OUTER_VIEWS_FIRST, BEHAVIOUR, rebuild, changing):
                     await connection.execute(f"alter view {view['name']} owner to current_role")
@@ -116,6 +121,9 @@ async def load(connection: Connection, manifest: Sequence[Path], drop_dependents
                 await _run(connection, grants, changing)
             return
         except BUSY:
+            if time.monotonic() > patient:
+                log.warning("loading sql/ waits for somebody who reads its views; see pg_stat_activity")
+                patient += PATIENCE
             await asyncio.sleep(random.uniform(0.01, 0.05))
         except _IncompatibleError as error:
             if rebuild:

@@ -226,7 +226,8 @@ def test_semicolons_hide_in_quotes_and_comments(tmp_path):
     assert [(found.line, found.text) for found in statements(file)] == [(1, hidden[0]), (2, hidden[1])]
 
 
-async def test_a_load_waits_for_a_reader_without_holding_up_others(toys, session):
+async def test_a_load_waits_for_a_reader_without_holding_up_others(toys, session, monkeypatch, caplog):
+    monkeypatch.setattr("imi.database.load.PATIENCE", 0.1)
     await toys.load(view("logic.v", "select 1 as a"))
     reader, other = await session(), await session()
     reading = reader.transaction()
@@ -237,6 +238,7 @@ async def test_a_load_waits_for_a_reader_without_holding_up_others(toys, session
         await other.fetch("table logic.v", timeout=1)
         await asyncio.sleep(0.02)
     assert not loading.done()
+    assert "waits for somebody who reads its views" in caplog.text
     await reading.commit()
     await loading
     assert await other.fetchval("select b from logic.v") == 2

@@ -111,6 +111,17 @@ async def test_a_release_is_told_apart_by_what_it_brings(fresh_database, copied_
         assert await owner.fetchval("select to_regproc('logic.toy')") is None
 
 
+async def test_a_release_can_be_rolled_back_to_the_one_before(fresh_database, copied_lanes):
+    newer = copied_lanes.migrations_dir / "0099_more.sql"
+    newer.write_text("-- migrate:up\ncreate table imi.more (a int);\n-- migrate:down\ndrop table imi.more;\n")
+    assert await deploy.migrate(fresh_database.url, found=copied_lanes)
+    assert await deploy.migrate(fresh_database.url), "the older release loads its own functions"
+    assert not await deploy.migrate(fresh_database.url)
+    assert await deploy.rollback(fresh_database.url, copied_lanes) == "0099"
+    assert await deploy.migrate(fresh_database.url)
+    assert (await deploy.status(fresh_database.url))["up_to_date"]
+
+
 async def test_a_missing_login_is_made_again(fresh_database):
     name = f"{fresh_database.name}_worker"
     superuser = await fresh_database.connect("superuser")
