@@ -1,11 +1,12 @@
-"""Where the database is, and the connections to it: the owner's, and the pools of two logins."""
+"""Where the database is, the connections to it (the owner's, and the pools of two logins), and a call."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
@@ -14,9 +15,12 @@ from imi.database import DatabaseError, embedded, said
 from imi.database.roles import login
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Pool
+    from asyncpg import Connection, Pool, Record
 
 NOT_MIGRATED = "This database is not migrated to this release: run `imi db migrate`"
+PATIENCE = 5.0  # seconds to wait for a connection when all are busy
+# Serialization, deadlock, a changed plan: everything was rolled back and another try may go through.
+REPEATABLE = frozenset(("40001", "40P01", "0A000"))
 CONNECT_TIMEOUT = 1.5  # seconds; a database that is away must be said to be away within two
 
 
@@ -112,3 +116,26 @@ async def _passwords(url: str, kinds: Sequence[str]) -> dict[str, str]:
     if not names or not found.keys() >= set(names):
         raise DatabaseError(NOT_MIGRATED)
     return {name: found[name] for name in names}
+
+
+async def fetch(pool: Pool, statement: str, *values: Any) -> Sequence[Record]:
+    """The rows of a statement, which is run once more if it was rolled back by no fault of its own.
+
+    Raises what asyncpg raises, and TimeoutError when every connection is busy for too long.
+    """
+    try:
+        return await _fetch(pool, statement, values)
+    except asyncpg.PostgresError as error:
+        if error.sqlstate not in REPEATABLE:
+            raise
+    return await _fetch(pool, statement, values)
+
+
+async def _fetch(pool: Pool, statement: str, values: Sequence[Any]) -> Sequence[Record]:
+    async with asyncio.timeout(PATIENCE):
+        connection = await pool.acquire()
+    try:
+        rows: Sequence[Record] = await connection.fetch(statement, *values)
+        return rows
+    finally:
+        await pool.release(connection)

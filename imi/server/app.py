@@ -201,7 +201,7 @@ class Api:
             faults.error("a request failed", exc_info=error)
         elif error is not answer and not state.startswith("IM"):
             said = {"error": f"{type(error).__name__}: {error}", "detail": getattr(error, "detail", None)}
-            faults.warning("the database refused a request", extra={"fields": {"sqlstate": state, **said}})
+            faults.warning("a request was refused", extra={"fields": {"sqlstate": state, **said}})
         return Reply(answer.status, answer.body(), answer.headers)
 
     def note(self, exchange: Exchange, status: int) -> None:

@@ -1,23 +1,20 @@
-"""From an operation and its texts to an answer: two pools, the one repeat, and batches.
+"""From an operation and its texts to an answer: two pools, and batches.
 
 Every GET runs on the reader's pool, where nothing can write; everything else on the api's.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import orjson
 
 from imi.database.batch import Batch
-from imi.database.pool import Pools
+from imi.database.pool import Pools, fetch
 from imi.server.contract import CATALOGUE, Contract, Operation
-from imi.server.errors import REPEATABLE
 
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
@@ -27,8 +24,6 @@ ONCE = "select status, body from logic.once($1::text, $2::text::json, $3::text::
 KEY_CHECK = "select key_id::text, name, scope from logic.key_check($1::text)"
 HEALTH = "select logic.health()"
 METRICS = "select logic.metrics()"
-
-PATIENCE = 5.0  # seconds to wait for a free connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +79,3 @@ def reply(row: Record, status: int) -> Reply:
 async def fetch_one(pool: Pool, statement: str, *values: Any) -> Record:
     """The one row of a statement."""
     return (await fetch(pool, statement, *values))[0]
-
-
-async def fetch(pool: Pool, statement: str, *values: Any) -> Sequence[Record]:
-    """The rows of a statement, which is run once more if it was rolled back by no fault of its own."""
-    try:
-        return await _fetch(pool, statement, values)
-    except asyncpg.PostgresError as error:
-        if error.sqlstate not in REPEATABLE:
-            raise
-    return await _fetch(pool, statement, values)
-
-
-async def _fetch(pool: Pool, statement: str, values: Sequence[Any]) -> Sequence[Record]:
-    async with asyncio.timeout(PATIENCE):
-        connection = await pool.acquire()
-    try:
-        rows: Sequence[Record] = await connection.fetch(statement, *values)
-        return rows
-    finally:
-        await pool.release(connection)

@@ -18,8 +18,6 @@ STATES = {
         ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "53", "57P", "08", "0A000", "XX000"), 503
     ),
 }
-# Everything was rolled back and another try may go through.
-REPEATABLE = frozenset(("40001", "40P01", "0A000"))
 MEANING = {
     400: ("VALIDATION_ERROR", "A value is malformed or out of range"),
     403: ("FORBIDDEN", "The key does not allow this"),

@@ -1,4 +1,4 @@
-"""What is served without the database: the document, the page that shows it, and Swagger UI's files."""
+"""What is served without the database: the document, and the page (docs/) that shows it with Swagger UI."""
 
 from __future__ import annotations
 
@@ -7,43 +7,25 @@ from pathlib import Path
 
 from imi.server.calls import Reply
 
-DOCS = b"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>iMi API</title>
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<link rel="icon" href="/docs/favicon-32x32.png">
-<div id="page"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</html>
-"""
-START = b"""SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#page", deepLinking: true, persistAuthorization: true,
-  defaultModelsExpandDepth: 0, displayRequestDuration: true, filter: true, validatorUrl: null,
-})
-"""
-HTML = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".png": "image/png",
 }
-KINDS = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".png": "image/png"}
+POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
 def pages(document: bytes) -> dict[str, Reply]:
     """Each path and its whole answer."""
-    found = {
-        "/": Reply(307, b"", {"Location": "/docs"}),
-        "/openapi.json": Reply(200, document),
-        "/docs": Reply(200, DOCS, HTML),
-        "/docs/start.js": Reply(200, START, {"Content-Type": KINDS[".js"]}),
-    }
-    for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"):
-        path = swagger_ui() / name
-        headers = {"Content-Type": KINDS[path.suffix], "Cache-Control": "max-age=86400"}
-        found[f"/docs/{name}"] = Reply(200, path.read_bytes(), headers)
+    own, theirs = Path(__file__).parent / "docs", swagger_ui()
+    files = [own / "index.html", own / "start.js"]
+    files += [theirs / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")]
+    found = {"/": Reply(307, b"", {"Location": "/docs"}), "/openapi.json": Reply(200, document)}
+    for file in files:
+        path = "/docs" if file.name == "index.html" else f"/docs/{file.name}"
+        headers = {"Content-Type": KINDS[file.suffix], "Content-Security-Policy": POLICY}
+        found[path] = Reply(200, file.read_bytes(), headers)
     return found
 
 

@@ -151,12 +151,17 @@ def test_409_stale_claim(api: httpx.Client, things: Things) -> None:
     assert code(answer) == (409, "STALE_CLAIM")
 
 
-def test_409_for_a_constraint_names_it(api: httpx.Client, things: Things) -> None:
+def test_409_names_the_row_in_the_way(api: httpx.Client, things: Things) -> None:
     same = {"project_id": things.project["id"], "name": "one", "host": "h"}
-    assert api.post("/api/v1/worktrees", json=same | {"path": "/1"}).status_code == 201
+    first = api.post("/api/v1/worktrees", json=same | {"path": "/1"})
     answer = api.post("/api/v1/worktrees", json=same | {"path": "/2"})
     assert code(answer) == (409, "CONFLICT")
-    assert answer.json()["detail"]["params"] == {"constraint": "one_worktree_per_name"}
+    assert answer.json()["detail"]["params"]["worktree_id"] == first.json()["id"]
+
+
+def test_a_constraint_is_named() -> None:
+    error = asyncpg.PostgresError.new({"C": "23505", "M": "secret", "n": "one_owner_per_thing"})
+    assert translate(error, "id").detail["params"] == {"constraint": "one_owner_per_thing"}
 
 
 def test_410_gone(api: httpx.Client, things: Things, database: Database) -> None:

@@ -12,9 +12,9 @@ import yaml
 
 from imi import __version__
 from imi.config import Settings
-from imi.database.pool import pools
+from imi.database.pool import fetch, pools
 from imi.server import contract
-from imi.server.calls import Calls, fetch
+from imi.server.calls import Calls
 from imi.server.contract import CATALOGUE, Contract, ContractError
 from imi.texts import FORMATS, complaints, validator
 from tests.conftest import Database
