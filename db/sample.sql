@@ -14,7 +14,7 @@ declare
   v_reply jsonb;
 begin
   perform pg_advisory_xact_lock(4245::bigint << 48);
-  if logic.project_by_remote('https://github.com/acme/atlas') is not null then
+  if logic.project_of('github.com/acme/atlas') is not null then
     return;
   end if;
 
@@ -141,7 +141,7 @@ begin
           '{"event_type": "bmad.workflow.completed", "correlation_ids": ["@task_done"],
             "payload": {"workflow_id": "6f1de2a4-8c3b-4b7e-9a51-2d0c7f3e8b96"}}', 'finished'),
         ('11 days', 'grace', 'work_complete', 'push',
-          '{"completion_type": "superseded", "evidence": {"by": "feat/digest"}}', null),
+          '{"completion_type": "superseded"}', null),
         ('10 days', 'codex-2', 'link_pr', null,
           '{"work_item_id": "@digest", "pr_number": 17, "pr_url": "https://github.com/acme/beacon/pull/17",
             "pr_title": "Send one digest a day"}', 'pr_digest'),

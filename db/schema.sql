@@ -47,6 +47,10 @@ begin
 end
 $$;
 
+-- Name: FUNCTION refuse_update(); Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON FUNCTION bloodbank.refuse_update() IS 'The log is history: it takes no update';
+
 SET default_tablespace = '';
 
 SET default_table_access_method = heap;

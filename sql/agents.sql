@@ -5,26 +5,30 @@
 -- delivered twice, by a spool or a bus, is one row. They make no events; they are heartbeats with detail.
 -- A file is a project and a path below the worktree's root. It is in conflict when, within the window that ends now,
 -- activities with that path came from two agents or from two work items: one agent in two worktrees collides with
--- itself as well. An activity that names no agent counts for its work item only. Rows of agents are locked last and in
--- the order of their ids (prelude.sql), so that reporters who name the same ones take turns.
+-- itself as well. An activity that names no agent counts for its work item only.
 
 create or replace view logic.agent_documents as
 select agents.id, agents.name, agents.type, agents.host, agents.last_seen, agents.metadata
 from imi.agents;
 comment on view logic.agent_documents is 'Agents as the API shows them';
 
+-- A row that somebody else holds is being moved just now, so it is passed over: a heartbeat waits for nobody.
 create or replace function logic.agents_seen(p_agent_ids text[]) returns void
 language sql
 as $$
-  insert into imi.agents as agent (id, last_seen)
-  select named.id, logic.now()
-  from (select distinct id from unnest(p_agent_ids) as id where id is not null) as named
-  where not exists (
-    select from imi.agents as known
-    where known.id = named.id and known.last_seen >= logic.now() - interval '1 minute')
+  with moved as (
+    update imi.agents set last_seen = logic.now()
+    where agents.id in (
+      select stale.id from imi.agents as stale
+      where stale.id = any (p_agent_ids) and stale.last_seen < logic.now() - interval '1 minute'
+      for no key update skip locked)
+  )
+  insert into imi.agents (id, last_seen)
+  select distinct named.id, logic.now()
+  from unnest(p_agent_ids) as named (id)
+  where named.id is not null and not exists (select from imi.agents as known where known.id = named.id)
   order by named.id
-  on conflict (id) do update set last_seen = excluded.last_seen
-  where agent.last_seen < excluded.last_seen - interval '1 minute'
+  on conflict (id) do nothing
 $$;
 comment on function logic.agents_seen is 'Makes the rows of agents that are new, and notes the others once a minute; null names nobody';
 

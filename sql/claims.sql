@@ -87,6 +87,7 @@ begin
   perform logic.work_lock(p_work_item_id);
   select * into v_claim from imi.claims as claim where claim.work_item_id = p_work_item_id;
   perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
+  perform logic.agent_seen(p_body ->> 'agent_id');
   if v_claim.agent_id is distinct from p_body ->> 'agent_id' or v_claim.lease_until <= logic.now() then
     v_claim.work_item_id := p_work_item_id;
     perform logic.claim_refuse(v_claim);

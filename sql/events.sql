@@ -2,7 +2,8 @@
 --
 -- An envelope is shown as the bus carries it, its unknown keys merged back in. Filters read what is committed; a cursor
 -- reads below the floor (log.sql) and therefore misses nothing, however late a lower position commits. Publishing
--- judges only the keys that the log itself reads: it is history, not a gatekeeper. A list goes in whole or not at all.
+-- judges only the keys that the log itself reads, whichever door an event comes through: the log is history, not a
+-- gatekeeper. A list goes in whole or not at all.
 
 create or replace function logic.event_envelope(p_event bloodbank.events) returns json
 language sql
@@ -261,6 +262,7 @@ begin
   from given
   join (select event_id, min(n) as n from given group by event_id) as first using (event_id)
   left join inserted using (event_id);
+  perform logic.agent_seen(p_context ->> 'agent_id');
   perform logic.log_wake();
   -- what was there before has its position in the table, not among the inserted
   select jsonb_agg(case when event ->> 'cursor' is null

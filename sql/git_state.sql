@@ -5,7 +5,7 @@
 -- delivers it, and one from the future counts as now. A report that says nothing new is a heartbeat: it moves
 -- last_sync_at and makes no event.
 
-create or replace function logic.work_report(p_work_item_id uuid, p_body jsonb, p_context json) returns void
+create or replace function logic.work_git_state_update(p_work_item_id uuid, p_body jsonb, p_context json) returns void
 language plpgsql
 as $$
 declare
@@ -34,10 +34,12 @@ begin
   where work_items.id = p_work_item_id;
   if v_new is distinct from v_old then
     perform logic.event_append('imi.work.git_state_updated', logic.work_document(p_work_item_id), p_context);
+  else
+    perform logic.agent_seen(p_context ->> 'agent_id');
   end if;
 end
 $$;
-comment on function logic.work_report is 'Takes what git says of a branch; a report older than the last changes nothing, an unchanged one is a heartbeat';
+comment on function logic.work_git_state_update is 'Takes what git says of a branch; a report older than the last changes nothing, an unchanged one is a heartbeat';
 
 create or replace function api.work_git_state_update(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
@@ -45,7 +47,7 @@ security definer
 set search_path = ''
 as $$
 begin
-  perform logic.work_report(p_work_item_id, p_body::jsonb, p_context);
+  perform logic.work_git_state_update(p_work_item_id, p_body::jsonb, p_context);
   return logic.work_document(p_work_item_id);
 end
 $$;
@@ -65,7 +67,7 @@ begin
     perform logic.fail(404, 'NOT_FOUND', 'No active work item holds this branch', jsonb_build_object(
       'project_id', p_body ->> 'project_id', 'branch_name', p_body ->> 'branch_name'), 'Start it with POST /api/v1/work');
   end if;
-  perform logic.work_report(v_id, p_body::jsonb, p_context);
+  perform logic.work_git_state_update(v_id, p_body::jsonb, p_context);
   return logic.work_document(v_id);
 end
 $$;

@@ -158,7 +158,7 @@ begin
       p_evidence || jsonb_build_object('at', v_now), coalesce(v_new.metadata, '{}'), v_now)
     on conflict (work_item_id, deploy_id, environment) do update
     set (deployed_at, metadata) = (select given.deployed_at, given.metadata from jsonb_populate_record(link, v_given) as given)
-    where link.commit_hash = excluded.commit_hash and link is distinct from jsonb_populate_record(link, v_given)
+    where logic.commits_agree(link.commit_hash, excluded.commit_hash) and link is distinct from jsonb_populate_record(link, v_given)
     returning link.id, old.id is null into link_id, is_new;
     if found then
       perform logic.event_append(case when is_new then 'imi.deploy.completed' else 'imi.deploy.updated' end,
@@ -169,7 +169,7 @@ begin
 
   select link.id, false, link.commit_hash into link_id, is_new, v_commit_hash from imi.deploy_links as link
   where (link.work_item_id, link.deploy_id, link.environment) = (v_new.work_item_id, v_new.deploy_id, v_new.environment);
-  if v_commit_hash <> v_new.commit_hash then
+  if not logic.commits_agree(v_commit_hash, v_new.commit_hash) then
     perform logic.fail(409, 'CONFLICT', 'This deploy is known with another commit',
       jsonb_build_object('deploy_link_id', link_id, 'commit_hash', v_commit_hash), 'A deploy of another commit has an id of its own');
   end if;

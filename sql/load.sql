@@ -5,10 +5,11 @@
 \ir log.sql
 \ir events.sql
 \ir keys.sql
-\ir projects.sql
+\ir remotes.sql
 \ir work.sql
 \ir git_state.sql
 \ir claims.sql
+\ir projects.sql
 \ir worktrees.sql
 \ir links.sql
 \ir pull_requests.sql

@@ -5,7 +5,7 @@
 -- An error is raised by logic.fail and nowhere else: SQLSTATE IM + the HTTP status, a message for people, a code and
 -- its parameters as JSON in DETAIL, and a hint that says what to do.
 -- Rows are locked in this order, so that no two transactions wait for each other: idempotency key, project, work item
--- (by id), claim, worktree, link, component, agent.
+-- (by id), claim, worktree, link, component. An agent's row is waited for by nobody (agents.sql).
 
 create schema if not exists logic;
 create schema if not exists api;
@@ -82,6 +82,14 @@ as $$
   where each.key = any (p_keys)
 $$;
 comment on function logic.pick is 'The object with these keys only: what a PATCH may touch';
+
+create or replace function logic.commits_agree(p_one text, p_other text) returns boolean
+language sql
+immutable
+as $$
+  select starts_with(p_one, p_other) or starts_with(p_other, p_one)
+$$;
+comment on function logic.commits_agree is 'Whether two commit hashes, either of which may be abbreviated, are of one commit';
 
 create or replace function logic.correlation_ids(p_context json) returns uuid[]
 language sql

@@ -1,107 +1,17 @@
 -- Projects: which repositories there are.
 --
--- A project is known by its remote, however that is spelled. The identity is the primary key of imi.project_remotes: a
--- canonical host[:port]/path. A project itself holds no key, so a move (a new remote for the same project) can never
+-- A project is known by its remote, however that is spelled. The identity is the primary key of imi.project_remotes, the
+-- canonical key of remotes.sql. A project itself holds no key, so a move (a new remote for the same project) can never
 -- race a registration into two owners of one remote; old remotes keep resolving. Registering reads first, so a repeat
 -- writes nothing, and then claims the remote and makes the project in one statement: of fifty callers at once one gets
 -- the remote, the others wait for it and find the project. Deactivating is soft and takes the work items along.
-
--- Both forms of a remote in one pass. Nothing of the input goes into an error: it may hold a password.
-create or replace function logic.remote_parse(p_remote text, out remote_key text, out remote_origin text, out name text)
-language plpgsql
-immutable
-as $$
-declare
-  v_url text[] := regexp_match(p_remote, '^([A-Za-z]+)://([^/?#]*)([^?#]*)');
-  v_scp text[] := regexp_match(p_remote, '^(?:([^/@:[:space:]]+)@)?(\[[^]/]*\]|[^/@:[]+):(?!//)(.+)$');
-  v_scheme text := lower(v_url[1] collate "C");
-  v_authority text[];
-  v_user text;
-  v_host text;
-  v_port text;
-  v_path text;
-begin
-  if p_remote is null or char_length(p_remote) > 2048 or p_remote ~ '^-|[[:cntrl:]]' then
-    v_url := null;
-    v_scp := null;
-  elsif v_scheme in ('https', 'http', 'ssh', 'git') then
-    v_authority := regexp_match(v_url[2], '^(?:(.*)@)?(\[[0-9A-Fa-f:.]+\]|[^@:[:space:]\[\]]+)(?::([0-9]*))?$');
-    v_user := v_authority[1];
-    v_host := v_authority[2];
-    v_port := nullif(v_authority[3], '');
-    v_path := logic.percent_decode(v_url[3]);
-    -- ssh needs its user to work; a user of http(s) may be a token
-    remote_origin := v_url[1] || '://'
-      || case when v_scheme = 'ssh' and v_user <> '' then split_part(v_user, ':', 1) || '@' else '' end
-      || v_host || coalesce(':' || v_port, '') || v_url[3];
-  elsif v_scheme = 'file' and v_url[2] in ('', 'localhost') then
-    v_host := 'file';
-    v_path := logic.percent_decode(v_url[3]);
-    remote_origin := 'file://' || v_url[3];
-  elsif v_url is null and p_remote ~ '^/' then
-    v_host := 'file';
-    v_path := p_remote;
-    remote_origin := p_remote;
-  elsif v_url is null and (v_scp[1] is not null or v_scp[3] ~ '/') then
-    v_scheme := 'ssh';
-    v_host := v_scp[2];
-    v_path := v_scp[3];
-    remote_origin := p_remote;
-  end if;
-
-  v_host := lower(v_host collate "C");
-  if v_host = 'ssh.github.com' and v_port = '443' then
-    v_host := 'github.com';
-    v_port := null;
-  end if;
-  v_path := trim('/' from regexp_replace(v_path, '/+', '/', 'g'));
-  if v_host in ('github.com', 'gitlab.com', 'bitbucket.org') then
-    name := regexp_replace(v_path, '([^/])\.git$', '\1', 'i');
-    v_path := lower(name collate "C");
-  else
-    name := regexp_replace(v_path, '([^/])\.git$', '\1');
-    v_path := name;
-  end if;
-  if v_host is null or v_path is null or v_path = '' or v_host ~ '^-|[[:space:]]' or v_path ~ '[[:cntrl:]]'
-    or v_path ~ '(^|/)\.{1,2}(/|$)' or v_port::numeric not between 1 and 65535
-  then
-    perform logic.fail(400, 'INVALID_REMOTE_ORIGIN', 'Not a git remote that iMi can tell apart', '{}',
-      'Use https://host/path, ssh://[user@]host[:port]/path, git://…, user@host:path, file:///path or an absolute path');
-  end if;
-  name := regexp_replace(name, '^.*/', '');
-  remote_key := v_host || coalesce(
-    ':' || nullif(v_port::integer, case v_scheme when 'https' then 443 when 'http' then 80 when 'ssh' then 22 when 'git' then 9418 end),
-    '') || '/' || v_path;
-end
-$$;
-comment on function logic.remote_parse is 'A remote''s canonical key, the remote without its secrets, and the name it suggests';
-
-create or replace function logic.percent_decode(p_text text) returns text
-language plpgsql
-immutable
-as $$
-begin
-  return (
-    select convert_from(string_agg(
-      case when part[1] ~ '^%..' then decode(substr(part[1], 2), 'hex') else convert_to(part[1], 'UTF8') end, ''::bytea order by n), 'UTF8')
-    from regexp_matches(p_text, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as parts (part, n));
-exception
-  when character_not_in_repertoire then
-    return null;
-end
-$$;
-comment on function logic.percent_decode is 'The text with its %XX decoded, null where that is not UTF-8';
 
 create or replace view logic.project_documents as
 select
   projects.id, projects.name, projects.remote_origin, projects.default_branch, projects.trunk_path, projects.description,
   projects.metadata, projects.active, projects.created_at, projects.updated_at,
   (select count(*) from imi.work_items where work_items.project_id = projects.id and work_items.active) as work_item_count,
-  (
-    select count(*) from imi.work_items
-    where work_items.project_id = projects.id and work_items.active
-      and (work_items.has_uncommitted_changes or work_items.ahead_of_trunk > 0 or work_items.behind_trunk > 0)
-  ) as inflight_count
+  (select count(*) from logic.work_in_flight as flying where flying.project_id = projects.id) as inflight_count
 from imi.projects;
 comment on view logic.project_documents is 'Projects as the API shows them';
 
@@ -113,14 +23,36 @@ as $$
 $$;
 comment on function logic.project_document is 'One project as the API shows it';
 
-create or replace function logic.project_by_remote(p_remote_origin text) returns uuid
+create or replace function logic.project_of(p_remote_key text) returns uuid
 language sql
 stable
 as $$
-  select project_remotes.project_id from imi.project_remotes
-  where project_remotes.remote_key = (logic.remote_parse(p_remote_origin)).remote_key
+  select project_remotes.project_id from imi.project_remotes where project_remotes.remote_key = p_remote_key
 $$;
-comment on function logic.project_by_remote is 'The project that has or had this remote, in any spelling; null if none';
+comment on function logic.project_of is 'The project that has or had the remote with this key; null if none';
+
+create or replace function logic.project_lock(p_project_id uuid) returns imi.projects
+language plpgsql
+as $$
+declare
+  v_project imi.projects;
+begin
+  select * into v_project from imi.projects where projects.id = p_project_id for no key update;
+  if not found then
+    perform logic.fail(404, 'NOT_FOUND', 'Project not found', jsonb_build_object('project_id', p_project_id));
+  end if;
+  return v_project;
+end
+$$;
+comment on function logic.project_lock is 'The project, locked until the transaction ends; 404 without one';
+
+create or replace function logic.contains_pattern(p_text text) returns text
+language sql
+immutable
+as $$
+  select '%' || regexp_replace(p_text, '([\\%_])', '\\\1', 'g') || '%'
+$$;
+comment on function logic.contains_pattern is 'The pattern of LIKE for what holds this text; its wildcards are literal';
 
 -- Projects are few; only a search ranks.
 create or replace function logic.projects_matching(p_active text, p_search text, p_metadata jsonb) returns setof imi.projects
@@ -133,7 +65,7 @@ as $$
     and (
       p_search is null
       or projects.name operator(imi.%) p_search
-      or projects.name ilike '%' || regexp_replace(p_search, '([\\%_])', '\\\1', 'g') || '%')
+      or projects.name ilike logic.contains_pattern(p_search))
 $$;
 comment on function logic.projects_matching is 'Projects by activity (true, false, all), name and metadata';
 
@@ -150,8 +82,12 @@ begin
     perform logic.fail(403, 'FORBIDDEN', 'Choosing a project''s id needs an admin key', '{}', 'Leave project_id out');
   end if;
   is_new := false;
-  project_id := logic.project_by_remote(p_body ->> 'remote_origin');
+  project_id := logic.project_of(v_remote.remote_key);
   if project_id is null then
+    if exists (select from imi.projects where projects.id = v_given_id) then
+      perform logic.fail(409, 'CONFLICT', 'Another project has this id', jsonb_build_object('project_id', v_given_id),
+        'Leave project_id out, or move that project with PATCH');
+    end if;
     with remote as (
       insert into imi.project_remotes (remote_key, project_id)
       values (v_remote.remote_key, coalesce(v_given_id, uuidv7()))
@@ -171,7 +107,7 @@ begin
       perform logic.event_append('imi.project.registered', logic.project_document(project_id), p_context);
       return;
     end if;
-    project_id := logic.project_by_remote(p_body ->> 'remote_origin');
+    project_id := logic.project_of(v_remote.remote_key);
   end if;
 
   if v_given_id <> project_id then
@@ -205,11 +141,11 @@ declare
   v_remote record := logic.remote_parse(p_remote_origin);
   v_owner uuid;
 begin
-  if logic.project_by_remote(p_remote_origin) is distinct from p_project_id then
+  if logic.project_of(v_remote.remote_key) is distinct from p_project_id then
     insert into imi.project_remotes (remote_key, project_id, is_current)
     values (v_remote.remote_key, p_project_id, false)
     on conflict (remote_key) do nothing;
-    v_owner := logic.project_by_remote(p_remote_origin);
+    v_owner := logic.project_of(v_remote.remote_key);
     if v_owner <> p_project_id then
       perform logic.fail(409, 'CONFLICT', 'Another project has or had this remote',
         jsonb_build_object('project_id', v_owner), 'Move or keep that project; one remote names one project');
@@ -254,7 +190,7 @@ as $$
     from (
       select matching.id from logic.projects_matching(p_active, p_search, p_metadata) as matching
       order by
-        matching.name ilike '%' || regexp_replace(p_search, '([\\%_])', '\\\1', 'g') || '%' desc nulls last,
+        matching.name ilike logic.contains_pattern(p_search) desc nulls last,
         imi.similarity(matching.name, p_search) desc nulls last, matching.created_at desc, matching.id desc
       offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
     ) as ranked
@@ -271,11 +207,13 @@ stable
 security definer
 set search_path = ''
 as $$
+declare
+  v_remote_key text := (logic.remote_parse(p_remote_origin)).remote_key;
 begin
-  body := logic.project_document(logic.project_by_remote(p_remote_origin));
+  body := logic.project_document(logic.project_of(v_remote_key));
   if body is null then
     perform logic.fail(404, 'NOT_FOUND', 'No project has this remote',
-      jsonb_build_object('remote_key', (logic.remote_parse(p_remote_origin)).remote_key), 'Register it with POST /api/v1/projects');
+      jsonb_build_object('remote_key', v_remote_key), 'Register it with POST /api/v1/projects');
   end if;
   status := 200;
 end
@@ -305,13 +243,9 @@ security definer
 set search_path = ''
 as $$
 declare
-  v_old imi.projects;
+  v_old imi.projects := logic.project_lock(p_project_id);
   v_new imi.projects;
 begin
-  select * into v_old from imi.projects where projects.id = p_project_id for no key update;
-  if not found then
-    perform logic.fail(404, 'NOT_FOUND', 'Project not found', jsonb_build_object('project_id', p_project_id));
-  end if;
   v_new := jsonb_populate_record(
     v_old, logic.pick(p_body::jsonb, 'name', 'description', 'default_branch', 'trunk_path', 'metadata'));
   if p_body ->> 'remote_origin' is not null then
@@ -337,10 +271,7 @@ as $$
 declare
   v_now timestamptz := logic.now();
 begin
-  perform from imi.projects where projects.id = p_project_id for no key update;
-  if not found then
-    perform logic.fail(404, 'NOT_FOUND', 'Project not found', jsonb_build_object('project_id', p_project_id));
-  end if;
+  perform logic.project_lock(p_project_id);
   update imi.projects set active = false, updated_at = v_now where projects.id = p_project_id and projects.active;
   if found then
     perform logic.work_deactivate(work_items.id, p_context)

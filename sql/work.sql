@@ -112,6 +112,7 @@ declare
   v_now timestamptz := logic.now();
   v_project_id uuid := p_body ->> 'project_id';
   v_owner_id text := coalesce(p_body ->> 'owner_id', p_context ->> 'agent_id');
+  v_holder jsonb;
   v_id uuid;
 begin
   if v_owner_id is null then
@@ -132,10 +133,10 @@ begin
   on conflict (project_id, branch_name) where active do nothing
   returning work_items.id into v_id;
   if v_id is null then
-    select jsonb_build_object('work_item_id', item.id, 'owner_id', item.owner_id) into p_body
+    select jsonb_build_object('work_item_id', item.id, 'owner_id', item.owner_id) into v_holder
     from imi.work_items as item
     where item.project_id = v_project_id and item.branch_name = p_body ->> 'branch_name' and item.active;
-    perform logic.fail(409, 'CONFLICT', 'An active work item holds this branch', p_body,
+    perform logic.fail(409, 'CONFLICT', 'An active work item holds this branch', v_holder,
       'Go on with that one, or complete it first');
   end if;
   perform logic.event_append('imi.work.started', logic.work_document(v_id), p_context);
@@ -158,7 +159,7 @@ begin
     perform logic.claim_end(p_work_item_id);
   end if;
   if v_old.completion_type <> p_completion ->> 'completion_type'
-    or v_old.merge_commit_hash <> v_merge_commit_hash
+    or not logic.commits_agree(v_old.merge_commit_hash, v_merge_commit_hash)
     or v_old.merged_by <> p_completion ->> 'merged_by'
   then
     perform logic.fail(409, 'CONFLICT', 'The work item is completed already, otherwise', jsonb_build_object(

@@ -44,39 +44,70 @@ end
 $$;
 comment on function logic.worktree_lock is 'The worktree, locked until the transaction ends; 404 without one';
 
+create or replace function logic.worktree_check(p_worktree imi.worktrees) returns void
+language plpgsql
+as $$
+declare
+  v_other imi.worktrees;
+begin
+  select * into v_other from imi.worktrees as other
+  where other.removed_at is null and other.id is distinct from p_worktree.id and other.host = p_worktree.host
+    and (other.path = p_worktree.path or other.project_id = p_worktree.project_id and other.name = p_worktree.name)
+  limit 1;
+  if found then
+    perform logic.fail(409, 'CONFLICT', 'Another worktree has this path, or this name in the project',
+      jsonb_build_object('worktree_id', v_other.id, 'project_id', v_other.project_id, 'name', v_other.name, 'path', v_other.path),
+      'Remove that one first, if it is gone');
+  elsif not exists (select from imi.projects where projects.id = p_worktree.project_id) then
+    perform logic.fail(400, 'INVALID_REFERENCE', 'The project does not exist',
+      jsonb_build_object('project_id', p_worktree.project_id), 'Register it with POST /api/v1/projects');
+  elsif p_worktree.work_item_id is not null and not exists (
+    select from imi.work_items where work_items.id = p_worktree.work_item_id)
+  then
+    perform logic.fail(400, 'INVALID_REFERENCE', 'The work item does not exist',
+      jsonb_build_object('work_item_id', p_worktree.work_item_id), 'Start it with POST /api/v1/work');
+  end if;
+end
+$$;
+comment on function logic.worktree_check is 'Refuses a worktree whose place or name another one has, or whose project or work item does not exist';
+
 create or replace function logic.worktree_register(p_body jsonb, p_context json, out worktree imi.worktrees, out is_new boolean)
 language plpgsql
 as $$
 declare
   v_now timestamptz := logic.now();
+  v_given imi.worktrees := jsonb_populate_record(null::imi.worktrees, logic.pick(p_body,
+    'project_id', 'work_item_id', 'name', 'path', 'host', 'branch_name', 'metadata'));
 begin
-  insert into imi.worktrees as mine (
-    project_id, work_item_id, name, path, host, branch_name, metadata, created_at, last_accessed)
-  values (
-    (p_body ->> 'project_id')::uuid, (p_body ->> 'work_item_id')::uuid, p_body ->> 'name', p_body ->> 'path', p_body ->> 'host',
-    p_body ->> 'branch_name', coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
-  on conflict (host, path) where removed_at is null do nothing
-  returning mine.* into worktree;
-  is_new := found;
+  -- Between the two statements somebody may make or remove the worktree; then the next round sees it.
+  loop
+    select * into worktree from imi.worktrees as mine
+    where mine.host = v_given.host and mine.path = v_given.path and mine.removed_at is null;
+    is_new := not found;
+    exit when not is_new;
+    perform logic.worktree_check(v_given);
+    insert into imi.worktrees as mine (
+      project_id, work_item_id, name, path, host, branch_name, metadata, created_at, last_accessed)
+    values (
+      v_given.project_id, v_given.work_item_id, v_given.name, v_given.path, v_given.host, v_given.branch_name,
+      coalesce(v_given.metadata, '{}'), v_now, v_now)
+    on conflict (host, path) where removed_at is null do nothing
+    returning mine.* into worktree;
+    exit when found;
+  end loop;
   if is_new then
     perform logic.event_append('imi.worktree.created', logic.worktree_document(worktree), p_context);
     return;
   end if;
 
-  select * into worktree from imi.worktrees as mine
-  where mine.host = p_body ->> 'host' and mine.path = p_body ->> 'path' and mine.removed_at is null
-  for no key update;
-  if worktree.project_id <> (p_body ->> 'project_id')::uuid or worktree.name <> p_body ->> 'name' then
-    perform logic.fail(409, 'CONFLICT', 'Another worktree has this path',
-      jsonb_build_object('worktree_id', worktree.id, 'project_id', worktree.project_id, 'name', worktree.name),
-      'Remove that one first, if it is gone');
-  end if;
+  -- under another name, or in another project, it is another worktree, and that one's path is taken
+  v_given.id := case when (worktree.project_id, worktree.name) = (v_given.project_id, v_given.name) then worktree.id end;
+  perform logic.worktree_check(v_given);
   update imi.worktrees as mine
-  set work_item_id = coalesce(mine.work_item_id, (p_body ->> 'work_item_id')::uuid),
-    branch_name = coalesce(mine.branch_name, p_body ->> 'branch_name')
+  set work_item_id = coalesce(mine.work_item_id, v_given.work_item_id), branch_name = coalesce(mine.branch_name, v_given.branch_name)
   where mine.id = worktree.id
-    and (mine.work_item_id is null and p_body ->> 'work_item_id' is not null
-      or mine.branch_name is null and p_body ->> 'branch_name' is not null);
+    and (mine.work_item_id is null and v_given.work_item_id is not null
+      or mine.branch_name is null and v_given.branch_name is not null);
   if found then
     select * into worktree from imi.worktrees as mine where mine.id = worktree.id;
     perform logic.event_append('imi.worktree.synced', logic.worktree_document(worktree), p_context);
@@ -138,6 +169,7 @@ begin
   v_new := jsonb_populate_record(v_old, logic.pick(p_body::jsonb,
     'name', 'path', 'host', 'branch_name', 'work_item_id', 'last_accessed', 'metadata'));
   if v_new is distinct from v_old then
+    perform logic.worktree_check(v_new);
     update imi.worktrees
     set name = v_new.name, path = v_new.path, host = v_new.host, branch_name = v_new.branch_name,
       work_item_id = v_new.work_item_id, last_accessed = v_new.last_accessed, metadata = v_new.metadata

@@ -36,6 +36,7 @@ begin
   raise exception 'The event log is append-only' using errcode = '42501', hint = 'Publish another event that says what changed';
 end
 $$;
+comment on function bloodbank.refuse_update() is 'The log is history: it takes no update';
 revoke execute on function bloodbank.refuse_update() from public;
 
 create trigger events_are_append_only

@@ -20,6 +20,8 @@ def _show(link: dict[str, Any]) -> str:
 
 
 Title = Annotated[str | None, typer.Option(help="Its title.")]
+MergeCommit = Annotated[str | None, typer.Option(help="Of a merge: its commit.")]
+MergedBy = Annotated[str | None, typer.Option(help="Of a merge: who did it.")]
 
 
 @command(app, "ticket", example="imi links ticket WORK_ITEM PROJ-123 --title 'Log in'", show=_show)
@@ -54,6 +56,8 @@ def pr(
     ] = None,
     state: Annotated[PrState | None, typer.Option(help="Its state; merged completes the work.")] = None,
     title: Title = None,
+    merge_commit: MergeCommit = None,
+    merged_by: MergedBy = None,
     metadata: Metadata = None,
 ) -> Any:
     """Link work to a pull request. Again: what is given is changed."""
@@ -68,6 +72,8 @@ def pr(
         pr_url=url,
         pr_state=state,
         pr_title=title,
+        merge_commit_hash=merge_commit,
+        merged_by=merged_by,
         metadata=metadata,
     )
     return api.post("/links/pr", body)
@@ -79,12 +85,19 @@ def pr_update(
     pr_link: Annotated[str, typer.Argument(metavar="PR_LINK", help="The link's id.")],
     state: Annotated[PrState | None, typer.Option(help="Its state; merged is final.")] = None,
     title: Title = None,
+    merge_commit: MergeCommit = None,
+    merged_by: MergedBy = None,
     metadata: Metadata = None,
 ) -> Any:
     """Change a pull request's state or title. When it becomes merged, its work item is completed."""
-    return api.patch(
-        f"/links/pr/{segment(pr_link)}", given(pr_state=state, pr_title=title, metadata=metadata)
+    body = given(
+        pr_state=state,
+        pr_title=title,
+        merge_commit_hash=merge_commit,
+        merged_by=merged_by,
+        metadata=metadata,
     )
+    return api.patch(f"/links/pr/{segment(pr_link)}", body)
 
 
 @command(

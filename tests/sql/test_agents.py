@@ -195,3 +195,35 @@ async def test_old_activities_cost_a_conflict_list_nothing(db, call, item):
     after = await db.fetchrow(scans)
     assert after["seq_scan"] == before["seq_scan"]
     assert after["idx_tup_fetch"] - before["idx_tup_fetch"] < 10
+
+
+async def test_a_heartbeat_waits_for_nobody(connect):
+    holder, other = [await connect() for _ in range(2)]
+    await other.execute("insert into imi.agents (id, last_seen) values ('busy', now() - interval '1 hour')")
+    async with holder.transaction():
+        await holder.execute("select from imi.agents where id = 'busy' for no key update")
+        await other.execute("set lock_timeout = '1ms'")
+        await other.execute("select logic.agent_seen('busy')")
+    before = await other.fetchval("select last_seen from imi.agents where id = 'busy'")
+    await other.execute("select logic.agent_seen('busy')")
+    assert await other.fetchval("select last_seen from imi.agents where id = 'busy'") > before
+    await other.execute("delete from imi.agents where id = 'busy'")
+
+
+async def test_heartbeats_and_published_events_make_an_agent_known(call, db, item):
+    async def seen(name):
+        return await db.fetchval("select exists (select from imi.agents where id = $1)", name)
+
+    context = {"actor": "x", "scope": "write"}
+    await call(
+        "api.work_git_state_update",
+        work_item_id=item["id"],
+        body={},
+        context=context | {"agent_id": "watcher"},
+    )
+    await call(
+        "api.event_publish",
+        body={"event_type": "a", "payload": {}},
+        context=context | {"agent_id": "speaker"},
+    )
+    assert [await seen(name) for name in ("watcher", "speaker", "nobody")] == [True, True, False]

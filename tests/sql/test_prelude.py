@@ -79,3 +79,15 @@ async def test_pick_keeps_nulls_and_drops_other_keys(db):
     picked = await db.fetchval("""select logic.pick('{"a": null, "b": 1, "id": 2}', 'a', 'b', 'c')""")
     assert json.loads(picked) == {"a": None, "b": 1}
     assert await db.fetchval("select logic.pick('{}', 'a')") == "{}"
+
+
+async def test_an_abbreviated_commit_is_the_same_commit(db):
+    agree = "select logic.commits_agree($1, $2)"
+    pairs = [
+        ("abc1234", "abc1234"),
+        ("abc1234", "abc12345"),
+        ("abc12345", "abc1234"),
+        ("abc1234", "abc1235"),
+        (None, "a"),
+    ]
+    assert [await db.fetchval(agree, *pair) for pair in pairs] == [True, True, True, False, None]

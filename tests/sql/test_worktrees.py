@@ -89,3 +89,18 @@ async def test_unknown_worktrees(call, function):
     extra = {"body": {}} if function == "worktree_update" else {"context": CONTEXT}
     with refused(404, "NOT_FOUND"):
         await call(f"api.{function}", worktree_id=uuid.uuid4(), **extra)
+
+
+async def test_conflicts_and_references_name_the_row(call, body, worktree):
+    with refused(409, "CONFLICT") as error:
+        await call("api.worktree_register", body=body | {"path": "/elsewhere"})
+    assert error["params"]["worktree_id"] == worktree["id"]
+    other = (await call("api.worktree_register", body=body | {"path": "/elsewhere", "name": "other"}))["body"]
+    with refused(409, "CONFLICT") as error:
+        await call("api.worktree_update", worktree_id=other["id"], body={"path": body["path"]})
+    assert error["params"]["worktree_id"] == worktree["id"]
+    for name in ("project_id", "work_item_id"):
+        stranger = str(uuid.uuid4())
+        with refused(400, "INVALID_REFERENCE") as error:
+            await call("api.worktree_register", body=body | {"path": "/new", "name": "new", name: stranger})
+        assert error["params"] == {name: stranger}
