@@ -70,6 +70,7 @@ class Api:
         self.pages = pages(orjson.dumps(contract.document))
         self.probes: dict[str, asyncio.Future[Any]] = {}
         self.host = socket.gethostname()
+        self.bus = "disconnected" if settings.rabbitmq_url else "embedded"
         start = secrets.token_hex(6)
         self.ids = (f"{start}-{n:x}" for n in count(1))
 
@@ -187,10 +188,14 @@ class Api:
         return str(probe.result()[0]) if probe.done() and not probe.exception() else None
 
     async def health(self) -> Reply:
-        """Whether the database answers. The bus is the database's own."""
+        """Whether the database answers; the bus is the database's own, or one that nothing speaks to yet."""
         healthy = await self.probe(HEALTH) is not None
-        status, database = ("healthy", "connected") if healthy else ("unhealthy", "disconnected")
-        said = {"status": status, "database": database, "bloodbank": "embedded", "version": __version__}
+        said = {
+            "status": ("healthy" if self.bus == "embedded" else "degraded") if healthy else "unhealthy",
+            "database": "connected" if healthy else "disconnected",
+            "bloodbank": self.bus,
+            "version": __version__,
+        }
         return Reply(200 if healthy else 503, orjson.dumps(said), None if healthy else {"Retry-After": "1"})
 
     def refuse(self, exchange: Exchange, error: Exception) -> Reply:

@@ -122,13 +122,10 @@ def test_no_object_schema_stands_inline() -> None:
 
 def test_bodies_refuse_unknown_fields() -> None:
     for operation in CONTRACT.operations:
-        if operation.body:
-            name = DOCUMENT["paths"][operation.path][operation.method.lower()]["requestBody"]["content"]
-            schema = contract.expanded(DOCUMENT, name["application/json"]["schema"])
-            for each in schema.get("oneOf", [schema]):
-                one = each.get("items", each)
-                if operation.id != "event_publish":  # an envelope keeps unknown keys
-                    assert one["additionalProperties"] is False, operation.id
+        if operation.body and operation.id != "event_publish":  # an envelope keeps unknown keys
+            content = DOCUMENT["paths"][operation.path][operation.method.lower()]["requestBody"]["content"]
+            schema = contract.expanded(DOCUMENT, content["application/json"]["schema"])
+            assert schema.get("items", schema)["additionalProperties"] is False, operation.id
 
 
 def test_every_example_fits_its_schema() -> None:

@@ -22,8 +22,10 @@ import httpx
 import pytest
 
 from imi import __version__
-from imi.database import deploy, embedded, postmaster
+from imi.database import deploy, embedded, pool, postmaster
 from imi.database.cluster import Cluster
+from imi.database.lanes import lanes
+from imi.database.pool import fetch
 from imi.server import app
 from tests.conftest import Database, wait_for
 from tests.serving import Things, code, live
@@ -63,6 +65,87 @@ def test_metrics(api: httpx.Client, anybody: httpx.Client, things: Things) -> No
     assert float(lines["imi_database_up"]) == 1
     assert float(lines["imi_total_events"]) >= 2
     assert "process_resident_memory_bytes" in lines
+
+
+def test_a_bus_that_nothing_speaks_to_is_no_health(database: Database) -> None:
+    with live(database.url, rabbitmq_url="amqp://localhost") as client:
+        answer = client.get("/health")
+        assert (answer.status_code, answer.json()) == (
+            200,
+            HEALTHY | {"status": "degraded", "bloodbank": "disconnected"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("state", "tries"), [("40001", 2), ("40P01", 2), ("0A000", 2), ("55P03", 1), ("57014", 1)]
+)
+async def test_what_was_rolled_back_is_tried_once_more(state: str, tries: int) -> None:
+    """And no more than that, and nothing else."""
+    sent: list[str] = []
+
+    class Connection:
+        async def fetch(self, statement: str) -> None:
+            sent.append(statement)
+            raise asyncpg.PostgresError.new({"C": state, "M": "again"})
+
+    class Pool:
+        async def acquire(self) -> Connection:
+            return Connection()
+
+        async def release(self, connection: Connection) -> None:
+            pass
+
+    with pytest.raises(asyncpg.PostgresError):
+        await fetch(Pool(), "select")  # type: ignore[arg-type]
+    assert len(sent) == tries
+
+
+def test_a_pool_that_is_exhausted_is_503(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+    with live(fresh_database.url, database_pool_size=1) as client, held(fresh_database.url):
+        asking = Asking(client, fresh_database.url)
+        answer = client.get("/api/v1/projects")
+        assert code(answer) == (503, "UNAVAILABLE")
+        assert answer.headers["Retry-After"] == "1"
+        assert client.post("/api/v1/projects", json={"remote_origin": "/tmp/other-pool"}).status_code == 201
+        assert not asking.done()
+
+
+def test_loads_of_the_behaviour_lane_fail_no_call(fresh_database: Database) -> None:
+    """Functions and views are replaced under the server's feet."""
+    with live(fresh_database.url) as client:
+        project = client.post("/api/v1/projects", json={"remote_origin": "/tmp/load"}).json()
+        stop, answers = threading.Event(), []
+
+        def ask() -> None:
+            own = httpx.Client(base_url=client.base_url, headers=client.headers, timeout=30)
+            n = 0
+            while not stop.is_set():
+                n += 1
+                answers.append(own.get(f"/api/v1/projects/{project['id']}"))
+                answers.append(own.get("/api/v1/work/inflight"))
+                body = {"project_id": project["id"], "branch_name": f"{id(own)}-{n}", "owner_id": "ada"}
+                answers.append(own.post("/api/v1/work", json=body))
+            own.close()
+
+        async def load() -> None:
+            async with deploy.locked(fresh_database.url) as connection:
+                await connection.execute("set role imi_owner")
+                for _ in range(5):
+                    await deploy.load(connection, lanes().manifest())
+
+        with ThreadPoolExecutor(4) as threads:
+            asking = [threads.submit(ask) for _ in range(4)]
+            try:
+                wait_for(load())
+            finally:
+                stop.set()
+            for each in asking:
+                each.result(30)
+        assert len(answers) > 50
+        assert {answer.status_code for answer in answers} <= {200, 201}, [
+            each.text for each in answers if each.is_error
+        ][:3]
 
 
 class Own:

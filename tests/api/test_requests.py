@@ -27,8 +27,8 @@ def body_of(operation: Operation) -> Any:
 
 
 def example(schema: dict[str, Any]) -> Any:
-    if "oneOf" in schema:
-        return example(schema["oneOf"][0])
+    if "else" in schema:
+        return example(schema["else"])
     return [example(schema["items"])] if schema["type"] == "array" else schema["examples"][0]
 
 
@@ -244,6 +244,16 @@ def test_only_a_post_that_may_be_stored_takes_an_idempotency_key(
     if operation.method == "POST" and "Idempotency-Key" not in operation.in_header:
         answer = send(api, operation, headers={"Idempotency-Key": "a"})
         assert code(answer) == (400, "VALIDATION_ERROR")
+
+
+def test_a_list_of_millions_is_refused_at_its_first_faults(api: httpx.Client) -> None:
+    content = b"[" + b"1," * (8 << 20)
+    for path in ("/api/v1/events", "/api/v1/activities"):
+        answer = api.post(
+            path, content=content[: (16 << 20) - 2] + b"1]", headers={"Content-Type": "application/json"}
+        )
+        assert code(answer) == (400, "VALIDATION_ERROR")
+        assert len(answer.json()["detail"]["params"]["errors"]) == 20
 
 
 def test_limits_stand_where_the_design_puts_them() -> None:
