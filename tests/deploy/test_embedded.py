@@ -210,11 +210,23 @@ def joined(data_dir: Path) -> cluster.Cluster:
 
 
 async def test_the_number_of_a_dead_server_may_belong_to_another_program(used_data_dir):
+    locks = [used_data_dir / "postgres/postmaster.pid", used_data_dir / "run/.s.PGSQL.5432.lock"]
     async with embedded.running(used_data_dir):
-        lines = (used_data_dir / "postgres/postmaster.pid").read_text().splitlines()
-    (used_data_dir / "postgres/postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
+        left = [lock.read_text().splitlines() for lock in locks]
+    for lock, lines in zip(locks, left, strict=True):
+        lock.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
     async with embedded.running(used_data_dir) as url:
         assert await ask(url, "select 42") == 42
+
+
+async def test_a_killed_child_need_not_be_buried_first(used_data_dir):
+    joined_cluster, users = embedded.join(used_data_dir)
+    pid = server_of(used_data_dir)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: f"{pid} (postgres) Z" in Path(f"/proc/{pid}/stat").read_text())
+    postmaster.start(joined_cluster)
+    assert server_of(used_data_dir) != pid
+    embedded.leave(joined_cluster, users)
 
 
 async def test_a_cancelled_start_leaves_no_server(data_dir):
