@@ -93,7 +93,7 @@ create or replace function api.agent_list(p_offset integer default null, p_limit
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select logic.page(
     array(
@@ -107,7 +107,7 @@ comment on function api.agent_list is 'GET /api/v1/agents: last seen first';
 create or replace function api.activity_report(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   status := 202;
@@ -125,7 +125,7 @@ create or replace function api.conflict_list(
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with touches as (
     select work_items.project_id, activities.path, activities.agent_id, activities.work_item_id, max(activities.occurred_at) as at

@@ -121,7 +121,7 @@ comment on function logic.work_release is 'Ends the agent''s claim; without one 
 create or replace function api.work_claim(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.work_claim(p_work_item_id, p_body::jsonb, p_context);
@@ -133,7 +133,7 @@ comment on function api.work_claim is 'POST /api/v1/work/{work_item_id}/claim: a
 create or replace function api.work_renew(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.work_renew(p_work_item_id, p_body::jsonb);
@@ -145,7 +145,7 @@ comment on function api.work_renew is 'POST /api/v1/work/{work_item_id}/renew: t
 create or replace function api.work_release(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.work_release(p_work_item_id, p_body::jsonb, p_context);

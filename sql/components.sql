@@ -204,7 +204,7 @@ comment on function logic.component_walk is 'Every component within reach, once,
 create or replace function api.component_register(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_registered record := logic.component_register(p_body::jsonb, p_context);
@@ -226,7 +226,7 @@ create or replace function api.component_list(
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select logic.page(
     array(
@@ -243,7 +243,7 @@ create or replace function api.component_get(p_component_id uuid, out status int
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   body := logic.component_document(p_component_id);
@@ -259,7 +259,7 @@ comment on function api.component_get is 'GET /api/v1/components/{component_id}:
 create or replace function api.component_update(p_component_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old imi.components;
@@ -284,7 +284,7 @@ comment on function api.component_update is 'PATCH /api/v1/components/{component
 create or replace function api.component_relate(p_component_id uuid, p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_related record := logic.component_relate(p_component_id, p_body::jsonb, p_context);
@@ -299,7 +299,7 @@ create or replace function api.component_relationships(p_component_id uuid) retu
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.component_require(p_component_id);
@@ -320,7 +320,7 @@ create or replace function api.component_graph(
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   c_limit constant integer := 100000;

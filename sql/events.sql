@@ -62,7 +62,7 @@ create or replace function api.event_list(
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_floor bigint := logic.log_floor();
@@ -147,7 +147,7 @@ create or replace function api.event_get(p_event_id uuid, out status integer, ou
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   select 200, logic.event_envelope(events) into status, body from bloodbank.events where events.event_id = p_event_id;
@@ -198,7 +198,7 @@ comment on function logic.envelope_check is 'Refuses an envelope that the log ca
 create or replace function api.event_publish(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_body jsonb := p_body;

@@ -22,6 +22,9 @@ begin
   v_new := jsonb_populate_record(v_old, logic.pick(p_body,
     'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
   v_new.last_commit_hash := lower(v_new.last_commit_hash);
+  if not p_body ? 'has_uncommitted_changes' and p_body ? 'uncommitted_files_count' then
+    v_new.has_uncommitted_changes := v_new.uncommitted_files_count > 0;
+  end if;
   update imi.work_items
   set has_uncommitted_changes = v_new.has_uncommitted_changes,
     uncommitted_files_count = v_new.uncommitted_files_count,
@@ -44,7 +47,7 @@ comment on function logic.work_git_state_update is 'Takes what git says of a bra
 create or replace function api.work_git_state_update(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.work_git_state_update(p_work_item_id, p_body::jsonb, p_context);
@@ -56,7 +59,7 @@ comment on function api.work_git_state_update is 'PATCH /api/v1/work/{work_item_
 create or replace function api.work_git_state_update_by_branch(p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid := (

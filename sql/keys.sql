@@ -8,7 +8,7 @@
 create or replace function logic.key_check(p_key_hash text, out key_id uuid, out name text, out scope text) returns setof record
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := logic.now();
@@ -41,7 +41,7 @@ comment on function logic.key_document is 'A key as the API shows it: everything
 create or replace function api.api_key_create(p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_secret text := 'imi_' || encode(
@@ -62,7 +62,7 @@ create or replace function api.api_key_list(p_offset integer default null, p_lim
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select logic.page(
     array(
@@ -76,7 +76,7 @@ comment on function api.api_key_list is 'GET /api/v1/api-keys: every key, revoke
 create or replace function api.api_key_revoke(p_api_key_id uuid, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update imi.api_keys set revoked_at = coalesce(api_keys.revoked_at, logic.now()) where api_keys.id = p_api_key_id;
@@ -91,7 +91,7 @@ comment on function api.api_key_revoke is 'DELETE /api/v1/api-keys/{api_key_id}:
 create or replace function logic.once(p_function text, p_arguments json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_body_hash text := encode(sha256(convert_to(p_arguments::text, 'UTF8')), 'hex');

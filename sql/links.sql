@@ -180,7 +180,7 @@ comment on function logic.link_deploy is 'Links a work item to a deploy, or chan
 create or replace function api.link_ticket(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_linked record := logic.link_ticket(p_body::jsonb, logic.link_evidence(p_context), p_context);
@@ -194,7 +194,7 @@ comment on function api.link_ticket is 'POST /api/v1/links/ticket: a work item s
 create or replace function api.link_deploy(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_linked record := logic.link_deploy(p_body::jsonb, logic.link_evidence(p_context), p_context);
@@ -209,7 +209,7 @@ create or replace function api.link_list(p_work_item_id uuid) returns json
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from imi.work_items where work_items.id = p_work_item_id) then
@@ -226,7 +226,7 @@ create or replace function api.link_ticket_work_items(
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select logic.page(
     array(

@@ -6,6 +6,7 @@
 -- with the highest position given out so far; the floor is the lowest number so held, and below it nothing can appear
 -- any more. A reader takes the floor first and the rows in a second statement, which is why it must be VOLATILE
 -- plpgsql: a stable function has one snapshot, older than the floor it computes.
+-- Anybody who may connect can take an advisory lock, so only those of roles that append count.
 -- The lock's key is 4242 in the upper 16 bits, the position below; 4243 is the wake-up's.
 
 create or replace function logic.log_enter() returns void
@@ -25,7 +26,7 @@ create or replace function logic.log_floor() returns bigint
 language plpgsql
 volatile
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_last bigint := coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0);
@@ -37,6 +38,10 @@ begin
       and locks.objsubid = 1
       and locks.classid::bigint >> 16 = 4242
       and locks.database = (select oid from pg_database where datname = current_database())
+      and exists (
+        select from pg_stat_get_activity(locks.pid) as holder
+        cross join unnest(array['imi_owner', 'imi_api', 'imi_worker', 'imi_operator']) as appender
+        where pg_has_role(holder.usesysid, appender, 'member'))
   ), v_last));
 end
 $$;

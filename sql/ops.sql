@@ -11,7 +11,7 @@ create or replace function logic.handler_resolves(p_handler text) returns boolea
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return to_regproc(p_handler) is not null;
@@ -26,7 +26,7 @@ create or replace function logic.health() returns json
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object('database', 'connected', 'log_end', (select coalesce(max(events.position), 0) from bloodbank.events))
 $$;
@@ -37,7 +37,7 @@ create or replace function logic.metrics() returns json
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
     'total_events', (

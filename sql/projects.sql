@@ -162,7 +162,7 @@ comment on function logic.project_move is 'Gives a project a new current remote,
 create or replace function api.project_register(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_registered record := logic.project_register(p_body::jsonb, p_context);
@@ -183,7 +183,7 @@ create or replace function api.project_list(
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with page as (
     select id, row_number() over () as n
@@ -205,7 +205,7 @@ create or replace function api.project_by_origin(p_remote_origin text, out statu
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_remote_key text := (logic.remote_parse(p_remote_origin)).remote_key;
@@ -224,7 +224,7 @@ create or replace function api.project_get(p_project_id uuid, out status integer
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   body := logic.project_document(p_project_id);
@@ -240,7 +240,7 @@ comment on function api.project_get is 'GET /api/v1/projects/{project_id}: one p
 create or replace function api.project_update(p_project_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old imi.projects := logic.project_lock(p_project_id);
@@ -266,7 +266,7 @@ comment on function api.project_update is 'PATCH /api/v1/projects/{project_id}: 
 create or replace function api.project_deactivate(p_project_id uuid, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_now timestamptz := logic.now();

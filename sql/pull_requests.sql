@@ -124,7 +124,7 @@ comment on function logic.pr_complete_work is 'Completes the work item of a merg
 create or replace function api.link_pr(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_linked record := logic.link_pr(p_body::jsonb, logic.link_evidence(p_context), null, p_context);
@@ -138,7 +138,7 @@ comment on function api.link_pr is 'POST /api/v1/links/pr: a work item became a 
 create or replace function api.link_pr_update(p_pr_link_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not exists (select from imi.pr_links as link where link.id = p_pr_link_id) then

@@ -3,7 +3,8 @@
 -- git@github.com:Org/Repo.git and https://user:secret@GitHub.com/org//repo/ are one repository. Its key is the canonical
 -- host[:port]/path: without scheme, user, the scheme's own port, .git, doubled and trailing slashes, query and fragment.
 -- Hosts ignore case; paths do on the three hosts that ignore it. What is kept of the spelling is kept without its
--- secrets, and nothing of a refused one goes into the error.
+-- secrets, and nothing of a refused one goes into the error. What looks like a URL that lost a slash, or holds a
+-- user:password@ where no user can stand, is refused: it would be kept.
 
 create or replace function logic.percent_decode(p_text text) returns text
 language plpgsql
@@ -27,7 +28,7 @@ immutable
 as $$
 declare
   v_url text[] := regexp_match(p_remote, '^([A-Za-z]+)://([^/?#]*)([^?#]*)');
-  v_scp text[] := regexp_match(p_remote, '^(?:([^/@:[:space:]]+)@)?(\[[^]/]*\]|[^/@:[]+):(?!//)(.+)$');
+  v_scp text[] := regexp_match(p_remote, '^(?:([^/@:[:space:]]+)@)?(\[[^]/]*\]|[^/@:[]+):(?!//)([^@]+)$');
   v_scheme text := lower(v_url[1] collate "C");
   v_authority text[];
   v_user text;
@@ -39,7 +40,7 @@ begin
     v_url := null;
     v_scp := null;
   elsif v_scheme in ('https', 'http', 'ssh', 'git') then
-    v_authority := regexp_match(v_url[2], '^(?:(.*)@)?(\[[0-9A-Fa-f:.]+\]|[^@:[:space:]\[\]]+)(?::([0-9]*))?$');
+    v_authority := regexp_match(v_url[2], '^(?:(.*)@)?(\[[0-9A-Fa-f:.]+\]|[^@:%[:space:]\[\]]+)(?::([0-9]*))?$');
     v_user := v_authority[1];
     v_host := v_authority[2];
     v_port := nullif(v_authority[3], '');
@@ -52,11 +53,11 @@ begin
     v_host := 'file';
     v_path := logic.percent_decode(v_url[3]);
     remote_origin := 'file://' || v_url[3];
-  elsif v_url is null and p_remote ~ '^/' then
+  elsif v_url is null and p_remote ~ '^/(?!/)' then
     v_host := 'file';
     v_path := p_remote;
     remote_origin := p_remote;
-  elsif v_url is null and (v_scp[1] is not null or v_scp[3] ~ '/') then
+  elsif v_url is null and (v_scp[1] is not null or v_scp[3] ~ '/') and lower(v_scp[2] collate "C") not in ('http', 'https', 'ssh', 'git', 'file') then
     v_scheme := 'ssh';
     v_host := v_scp[2];
     v_path := v_scp[3];
@@ -77,7 +78,7 @@ begin
     v_path := name;
   end if;
   if v_host is null or v_path is null or v_path = '' or v_host ~ '^-|[[:space:]]' or v_path ~ '[[:cntrl:]]'
-    or v_path ~ '(^|/)\.{1,2}(/|$)' or v_port::numeric not between 1 and 65535
+    or v_path ~ '(^|/)\.{1,2}(/|$)|(^|/)[^/]*:[^/]*@' or v_port::numeric not between 1 and 65535
   then
     perform logic.fail(400, 'INVALID_REMOTE_ORIGIN', 'Not a git remote that iMi can tell apart', '{}',
       'Use https://host/path, ssh://[user@]host[:port]/path, git://…, user@host:path, file:///path or an absolute path');

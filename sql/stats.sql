@@ -20,7 +20,7 @@ create or replace function api.stats_get() returns json
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   with kinds as materialized (
     select item.active, logic.work_status(item) as status, item.work_type, count(*) as n

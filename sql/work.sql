@@ -203,7 +203,7 @@ comment on function logic.work_deactivate is 'Ends a work item whose project was
 create or replace function api.work_start(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_id uuid := logic.work_start(p_body::jsonb, p_context);
@@ -228,7 +228,7 @@ create or replace function api.work_list(
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_custom_plan
 as $$
 begin
@@ -260,7 +260,7 @@ create or replace function api.work_inflight(
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 begin
@@ -293,7 +293,7 @@ create or replace function api.work_get(p_work_item_id uuid, out status integer,
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   select 200, row_to_json(whole) into status, body
@@ -313,7 +313,7 @@ comment on function api.work_get is 'GET /api/v1/work/{work_item_id}: one work i
 create or replace function api.work_update(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old imi.work_items := logic.work_lock(p_work_item_id);
@@ -336,7 +336,7 @@ comment on function api.work_update is 'PATCH /api/v1/work/{work_item_id}: owner
 create or replace function api.work_complete(p_work_item_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform logic.work_complete(p_work_item_id, p_body::jsonb, p_context);

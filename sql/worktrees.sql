@@ -119,7 +119,7 @@ comment on function logic.worktree_register is 'Finds or makes the worktree at a
 create or replace function api.worktree_register(p_body json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_registered record := logic.worktree_register(p_body::jsonb, p_context);
@@ -141,7 +141,7 @@ create or replace function api.worktree_list(
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
   select logic.page(
     array(
@@ -156,7 +156,7 @@ comment on function api.worktree_list is 'GET /api/v1/worktrees: newest first';
 create or replace function api.worktree_update(p_worktree_id uuid, p_body json, p_context json) returns json
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_old imi.worktrees := logic.worktree_lock(p_worktree_id);
@@ -188,7 +188,7 @@ comment on function api.worktree_update is 'PATCH /api/v1/worktrees/{worktree_id
 create or replace function api.worktree_remove(p_worktree_id uuid, p_context json, out status integer, out body json)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_worktree imi.worktrees := logic.worktree_lock(p_worktree_id);

@@ -30,7 +30,7 @@ create index events_by_workflow on bloodbank.events ((payload ->> 'workflow_id')
 
 create function bloodbank.refuse_update() returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'The event log is append-only' using errcode = '42501', hint = 'Publish another event that says what changed';

@@ -96,7 +96,7 @@ async def test_every_view_can_be_read_by_those_it_is_for(connect):
 async def test_definers_pin_their_path_and_entrances_are_definers(db):
     loose = """select oid::regprocedure::text from pg_proc where prosecdef
                and pronamespace::regnamespace::text = any ($1)
-               and coalesce('search_path=""' <> all (proconfig), true)"""
+               and coalesce('search_path=pg_catalog, pg_temp' <> all (proconfig), true)"""
     assert await names(db, loose, OURS) == []
     entrances = """select oid::regprocedure::text from pg_proc
                    where pronamespace::regnamespace::text in ('api', 'ops') and not prosecdef
@@ -105,6 +105,27 @@ async def test_definers_pin_their_path_and_entrances_are_definers(db):
                    where pronamespace = 'logic'::regnamespace and proname = any ($1) and not prosecdef"""
     doors = set().union(*DOORS.values())
     assert await names(db, entrances, doors) == []
+
+
+async def test_a_temporary_type_runs_nothing_as_the_owner(connect):
+    attacker = await connect("reader")
+    await attacker.execute("set session characteristics as transaction read write")
+    await attacker.execute("select set_config('imi.spied', '', false)")
+    await attacker.execute("""
+        create function pg_temp.spy(p_value pg_catalog.text) returns boolean language plpgsql as $$
+        begin
+          perform set_config('imi.spied', current_setting('imi.spied', true) || current_user, false);
+          return true;
+        end $$;
+        create domain pg_temp.text as pg_catalog.text check (pg_temp.spy(value));
+        create domain pg_temp.json as pg_catalog.json check (pg_temp.spy(value::pg_catalog.text))""")
+    await attacker.execute("select 'armed'::pg_temp.text")
+    assert "_reader" in await attacker.fetchval("select current_setting('imi.spied')")
+    await attacker.execute("select set_config('imi.spied', '', false)")
+    await attacker.fetch("select * from api.event_list(p_event_type => 'a.#', p_limit => 1)")
+    await attacker.fetch("select * from logic.key_check('00')")
+    await attacker.fetch("select * from api.project_list(p_search => 'x')")
+    assert await attacker.fetchval("select current_setting('imi.spied')") == ""
 
 
 async def test_one_name_is_one_function(db):

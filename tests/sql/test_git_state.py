@@ -50,3 +50,12 @@ async def test_reports_by_branch(call, item):
     assert (await call("api.work_git_state_update_by_branch", body=body))["status"] == "behind"
     with refused(404, "NOT_FOUND"):
         await call("api.work_git_state_update_by_branch", body=body | {"branch_name": "none"})
+
+
+async def test_a_count_of_files_alone_says_whether_there_are_changes(call, item):
+    async def report(**facts):
+        return await call("api.work_git_state_update", work_item_id=item["id"], body=facts)
+
+    assert (await report(uncommitted_files_count=5))["status"] == "uncommitted"
+    assert (await report(uncommitted_files_count=0))["status"] == "clean"
+    assert (await report(has_uncommitted_changes=True))["status"] == "uncommitted"

@@ -88,3 +88,15 @@ async def test_listeners_are_woken_but_not_by_every_event(connect):
     await writer.execute("notify bloodbank, 'after'")
     assert (await asyncio.wait_for(woken.get(), 5))[3] == "after"
     await writer.execute("select setval('bloodbank.wake', 1)")
+
+
+async def test_a_lock_of_somebody_who_does_not_append_holds_nothing(connect):
+    writer = await connect()
+    await writer.execute(APPEND)
+    last = await writer.fetchval("select max(position) from bloodbank.events")
+    stranger = await connect("reader")
+    await stranger.execute("select pg_advisory_lock_shared(4242::bigint << 48)")
+    assert await writer.fetchval("select logic.log_floor()") == last
+    appender = await connect("api")
+    await appender.execute("select pg_advisory_lock_shared(4242::bigint << 48)")
+    assert await writer.fetchval("select logic.log_floor()") == 0

@@ -80,6 +80,14 @@ async def test_canonical_keys(db, remote, key):
         "file://other/a",
         "h h:a/b",
         "https://h/" + "a" * 2048,
+        "alice:s3cret@github.com:acme/x",
+        "https:/alice:s3cret@github.com/acme/x",
+        "https:alice:s3cret@github.com/acme/x",
+        "//alice:s3cret@github.com/acme/x",
+        "file:///alice:s3cret@h/x",
+        "/srv/alice:s3cret@h/x",
+        "https://alice%3As3cret%40github.com/acme/x",
+        "https://h/alice%3As3cret%40github.com/x",
     ],
 )
 async def test_other_remotes_are_refused(db, remote):
