@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-MOST = 64  # calls in one statement
 FLIGHTS = 2  # statements at a time
 
 Arguments = Sequence[str | None]
@@ -17,16 +16,17 @@ class Batch:
     """Gathers the calls of one function.
 
     `one` runs a single call and answers its row; `many` takes one array for each argument and answers the
-    rows in the calls' order. A call that finds nothing under way goes at once, with whatever else came in the
-    same turn of the loop; while two statements are under way, the next calls gather. When a statement fails,
-    each of its calls runs once alone, so that one call's fault is not its neighbours'.
+    rows of at most `most` calls, in their order. A call that finds nothing under way goes at once, with what
+    else came in the same turn of the loop; while two statements are under way, the next calls gather. When a
+    statement fails, each of its calls runs once alone, so that one call's fault is not its neighbours'.
     """
 
     def __init__(
-        self, one: Callable[..., Awaitable[Any]], many: Callable[..., Awaitable[Sequence[Any]]]
+        self, one: Callable[..., Awaitable[Any]], many: Callable[..., Awaitable[Sequence[Any]]], most: int
     ) -> None:
         self._one = one
         self._many = many
+        self._most = most
         self._waiting: deque[tuple[Arguments, asyncio.Future[Any]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flights = 0
@@ -48,7 +48,7 @@ class Batch:
 
     async def _fly(self) -> None:
         while self._waiting:
-            calls = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            calls = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             if self._waiting:
                 self._start()
             try:

@@ -48,7 +48,8 @@ class Calls:
         for each in contract.operations:
             if each.batch:
                 one = partial(fetch_one, self.pools.reader, each.statement)
-                self._batches[each.id] = Batch(one, partial(fetch, self.pools.reader, each.batch_statement))
+                many = partial(fetch, self.pools.reader, each.batch_statement)
+                self._batches[each.id] = Batch(one, many, each.batch)
 
     async def operation(self, operation: Operation, texts: Sequence[str | None]) -> Reply:
         """Call an operation's function."""

@@ -49,7 +49,7 @@ class Operation:
     function: str
     scope: str
     status: int
-    batch: bool
+    batch: int  # calls that may go as one statement, or 0
     volatility: str
     body: Any  # a validator, or None
     body_limit: int
@@ -239,7 +239,7 @@ def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, A
         function=said["x-sql"],
         scope=next(iter(said["security"][0].values()))[0],
         status=min(int(status) for status in said["responses"] if status.startswith("2")),
-        batch=said.get("x-batch", False),
+        batch=said.get("x-batch", 0),
         volatility="stable" if is_get and not said.get("x-volatile") else "volatile",
         body=body and validator(body["content"]["application/json"]["schema"]),
         body_limit=said.get("x-body-limit", BODY_LIMIT),

@@ -9,9 +9,11 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from imi.database.batch import FLIGHTS, MOST, Batch
+from imi.database.batch import FLIGHTS, Batch
 from tests.conftest import Database
 from tests.serving import ADMIN, Things, live
+
+MOST = 10
 
 
 class Wire:
@@ -23,7 +25,7 @@ class Wire:
         self.under_way = self.most = 0
         self.gate = asyncio.Event()
         self.broken: set[str] = set()
-        self.batch = Batch(self.one, self.many)
+        self.batch = Batch(self.one, self.many, MOST)
 
     async def one(self, text: str) -> str:
         self.alone.append(text)
