@@ -81,8 +81,8 @@ async def api_login(url: str) -> str:
 
 
 def imi(home: Path) -> contextlib.AbstractContextManager[str]:
-    """`imi up` as it comes, its log lines in a file; answers its URL."""
-    own = {"IMI_DATA_DIR": str(home), "IMI_LOG_FILE": str(home / "requests.log"), "IMI_API_KEY": KEY}
+    """`imi up`, without a log line for each request, as the other; answers its URL."""
+    own = {"IMI_DATA_DIR": str(home), "IMI_LOG_LEVEL": "WARNING", "IMI_API_KEY": KEY}
     return serving([*IMI, "up"], own | {"IMI_PORT": "{port}"})
 
 
