@@ -106,10 +106,33 @@ def _additional(_: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Valid
         yield from (ValidationError("is not known here", path=[name]) for name in value if name not in known)
 
 
-# These three name the place more exactly than the originals; a schema as additionalProperties is not used.
-Validator = validators.extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator, {"pattern": _pattern, "required": _required, "additionalProperties": _additional}
-)
+def _type(of: Any, types: str | list[str], value: Any, _: Any) -> Iterator[ValidationError]:
+    types = [types] if isinstance(types, str) else types
+    if not any(of.is_type(value, each) for each in types):
+        yield ValidationError(f"is not of type {' or '.join(types)}")
+
+
+def _enum(_: Any, words: list[str | None], value: Any, __: Any) -> Iterator[ValidationError]:
+    if not (value is None or isinstance(value, str)) or value not in words:
+        yield ValidationError(f"must be one of {', '.join(map(str, words))}")
+
+
+def _max_items(_: Any, most: int, value: Any, __: Any) -> Iterator[ValidationError]:
+    if isinstance(value, list) and len(value) > most:
+        yield ValidationError(f"has more than {most} items")
+
+
+# These name the place more exactly than the originals, or do not quote a value, which may have 16 MiB.
+# Enumerations are of words here, and a schema as additionalProperties stands in answers only, unchecked.
+KEYWORDS = {
+    "pattern": _pattern,
+    "required": _required,
+    "additionalProperties": _additional,
+    "type": _type,
+    "enum": _enum,
+    "maxItems": _max_items,
+}
+Validator = validators.extend(Draft202012Validator, KEYWORDS)  # type: ignore[no-untyped-call]
 
 
 def validator(schema: dict[str, Any]) -> Any:
@@ -122,7 +145,9 @@ def complaints(validator: Any, value: Any) -> list[dict[str, str]]:
     found = []
     for error in islice(validator.iter_errors(value), MOST_COMPLAINTS):
         error = best_match([error])  # of alternatives, the one that nearly fits
-        message = error.message.removeprefix(repr(error.instance)).lstrip()
+        message = error.message
+        if isinstance(error.instance, str | int | float):
+            message = message.removeprefix(repr(error.instance)).lstrip()
         found.append({"path": ".".join(map(str, error.absolute_path)), "message": message[:300]})
     return found
 

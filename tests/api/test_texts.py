@@ -88,12 +88,20 @@ def test_a_complaint_names_the_place() -> None:
     assert sorted(found, key=lambda each: each["path"]) == [
         {"path": "nam", "message": "is not known here"},
         {"path": "name", "message": "is required"},
-        {"path": "tags.1", "message": "is not one of ['a', 'b']"},
+        {"path": "tags.1", "message": "must be one of a, b"},
         {"path": "when", "message": "does not match ^[0-9]+$"},
     ]
     assert complaints(validator(schema), {"name": "four"}) == [{"path": "name", "message": "is too long"}]
     assert len(complaints(validator({"items": {"type": "string"}}), list(range(1000)))) == 20
     assert not complaints(validator({"pattern": "a$"}), 5)
+    assert (
+        complaints(validator({"type": ["integer", "null"]}), "1")[0]["message"]
+        == "is not of type integer or null"
+    )
+    assert complaints(validator({"maxItems": 1}), [1, 2])[0]["message"] == "has more than 1 items"
+    assert complaints(validator({"enum": ["a", None]}), [1])[0]["message"] == "must be one of a, None"
+    assert not complaints(validator({"enum": ["a", None]}), None)
+    assert complaints(validator({"maximum": 3}), 5)[0]["message"] == "is greater than the maximum of 3"
 
 
 @pytest.mark.parametrize(
@@ -118,5 +126,5 @@ def test_a_single_value_is_checked_as_text(
 def test_a_value_may_be_json() -> None:
     check = json_check({"type": "object"})
     assert check('{"a": 1}') is None
-    assert check("[]") == "is not of type 'object'"
+    assert check("[]") == "is not of type object"
     assert "not valid JSON" in str(check("{"))

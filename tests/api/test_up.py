@@ -175,6 +175,12 @@ def test_it_stops_cleanly_and_keeps_its_key(data_dir: Path) -> None:
         assert live.stop() == 0
 
 
+def test_a_key_that_cannot_be_kept_is_one_sentence(data_dir: Path, fresh_database: Database) -> None:
+    (data_dir / "admin.key").mkdir()
+    said = refusal(Live(data_dir, IMI_DATABASE_URL=fresh_database.url).spawn("up"))
+    assert f"Cannot keep the admin key in {data_dir / 'admin.key'}" in said
+
+
 def test_it_stops_in_the_middle_of_its_start(data_dir: Path) -> None:
     data_dir.chmod(0o755)
     live = Live(data_dir / "data")
