@@ -1,8 +1,8 @@
 """Texts from outside, JSON documents and single values: whether PostgreSQL can hold them and a schema fits.
 
 A text that is taken travels on as it came. So it is checked for what Python reads differently from
-PostgreSQL, or what would hurt it: NUL characters, numbers that no double holds (45 KB of 1e131071 became
-655 MB), deep nesting.
+PostgreSQL, or what would hurt it: NUL characters, deep nesting, numbers that no double holds (45 KB of 1e131071
+became 655 MB) and too many with large exponents (15 MB of 1e308 became 3 GB), for PostgreSQL writes them out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
+from math import inf
 from typing import Any
 
 import orjson
@@ -20,7 +21,8 @@ from jsonschema.exceptions import ValidationError, best_match
 
 DEEPEST = 100
 MOST_COMPLAINTS = 20
-EXPONENT = re.compile(rb"[0-9][eE][+-]?[0-9]{3}")
+MOST_ZEROS = 1 << 20  # that the exponents of a text may write out
+EXPONENT = re.compile(rb"(?:^|[\s,:\[-])[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{2}")
 LONG_NUMBER = re.compile(rb"[0-9]{300}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 INTEGER = re.compile(r"-?[0-9]{1,19}")
@@ -52,14 +54,23 @@ def parse(text: bytes) -> Any:
     if b"\\u0000" in text and any("\0" in each for each in strings(value)):
         raise ValueError("holds a NUL character")
     if EXPONENT.search(text) or LONG_NUMBER.search(text):
-        json.loads(text, parse_float=_double, parse_int=_double)
+        _look_at_numbers(text)
     return value
 
 
-def _double(text: str) -> None:
-    value = float(text)
-    if abs(value) == float("inf") or (value == 0 and re.match(r"[^eE]*[1-9]", text)):
-        raise ValueError("holds a number that no double holds")
+def _look_at_numbers(text: bytes) -> None:
+    zeros = 0.0
+
+    def look(number: str) -> None:
+        nonlocal zeros
+        value, (digits, _, exponent) = float(number), number.lower().partition("e")
+        if abs(value) == inf or (value == 0 and re.search("[1-9]", digits)):
+            raise ValueError("holds a number that no double holds")
+        zeros += abs(float(exponent or 0))
+        if zeros > MOST_ZEROS:
+            raise ValueError(f"holds numbers whose exponents write out more than {MOST_ZEROS} zeros")
+
+    json.loads(text, parse_float=look, parse_int=look)
 
 
 def depth(value: Any) -> int:

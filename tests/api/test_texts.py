@@ -22,6 +22,9 @@ DEEP = b"[" * 100 + b"]" * 100
         DEEP,
         b'"' + b"[" * 200 + b'"',
         b"1" + b"0" * 308,
+        b"[" + b"1e308," * 3000 + b"1e-10]",
+        b'["' + b"1e308," * 10_000 + b'", "9fceb02d0ae598e950", "x,1e999999999"]',
+        b"[" + b"1e9," * 200_000 + b"1e9]",
     ],
 )
 def test_what_postgresql_can_hold_is_taken(text: bytes) -> None:
@@ -48,6 +51,10 @@ def test_what_postgresql_can_hold_is_taken(text: bytes) -> None:
         (b"[0.001e-330]", "no double holds"),
         (b"0." + b"0" * 400 + b"1", "no double holds"),
         (b"1" + b"0" * 400, "not valid JSON"),
+        (b"[" + b"1e308," * 3500 + b"1]", "write out"),
+        (b'{"a":' + b"-1.5E-0300,".join([b"["] + [b""] * 4000) + b"1]}", "write out"),
+        (b"[0e1048577]", "write out"),
+        (b"0e" + b"9" * 5000, "write out"),
         (b"[" + DEEP + b"]", "nested"),
         (b'{"a":' * 101 + b"1" + b"}" * 101, "nested"),
         (b"[" * 100_000, "not valid JSON"),
