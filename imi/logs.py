@@ -1,9 +1,13 @@
-"""Log lines: one JSON object each, on stderr or at the end of a file."""
+"""Log lines: one JSON object each, on stderr or at the end of a file.
+
+A line that cannot be written is lost; nothing that is logged fails because of that.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +22,21 @@ about: ContextVar[dict[str, Any] | None] = ContextVar("about", default=None)
 class JsonLines(logging.StreamHandler[IO[str]]):
     """Writes time, level, logger, message, what it is about, a record's own `fields`, and its exception."""
 
+    failed = False
+
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
         fields = dict(getattr(record, "fields", {}))
         if record.exc_info and record.exc_info[0]:
             fields["exception"] = logging.Formatter().formatException(record.exc_info)
         return line(record.levelname, record.name, record.getMessage(), fields)
+
+    def handleError(self, record: logging.LogRecord | None) -> None:  # noqa: N802
+        """Say on stderr that a line is lost: the first time, if stderr can be written to."""
+        first, self.failed = not self.failed, True
+        with suppress(Exception):
+            if first:
+                sys.stderr.write(f"Cannot write the log, lines are lost: {sys.exc_info()[1]}\n")
 
 
 def line(level: str, logger: str, message: str, fields: dict[str, Any]) -> str:
@@ -38,8 +51,11 @@ def note(logger: logging.Logger, message: str, fields: dict[str, Any]) -> None:
         return
     for handler in logging.root.handlers:
         if isinstance(handler, JsonLines):
-            handler.stream.write(line("INFO", logger.name, message, fields) + "\n")
-            handler.flush()
+            try:
+                handler.stream.write(line("INFO", logger.name, message, fields) + "\n")
+                handler.flush()
+            except Exception:
+                handler.handleError(None)
             return
     logger.info(message, extra={"fields": fields})
 

@@ -1,8 +1,8 @@
 """Texts from outside, JSON documents and single values: whether PostgreSQL can hold them and a schema fits.
 
 A text that is taken travels on as it came. So it is checked for what Python reads differently from
-PostgreSQL, or what would hurt it: NUL characters, deep nesting, numbers that no double holds (45 KB of 1e131071
-became 655 MB) and too many with large exponents (15 MB of 1e308 became 3 GB), for PostgreSQL writes them out.
+PostgreSQL, or what would hurt it: NUL characters, deep nesting, numbers that no double holds (45 KB of
+1e131071 became 655 MB), too many with large exponents (15 MB of 1e308 became 3 GB: it writes them out).
 """
 
 from __future__ import annotations

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -49,8 +50,8 @@ def test_without_them_the_event_is_a_root(api: httpx.Client, things: Things) -> 
     assert event["source"]["meta"] == {"actor": "IMI_API_KEY"}
 
 
-@contextmanager
-def logging_to(file: Path, level: str) -> Iterator[None]:
+@contextlib.contextmanager
+def logging_to(file: Path | None, level: str) -> Iterator[None]:
     """Log as `imi up` does, and afterwards as the tests do."""
     handlers, before = logging.root.handlers[:], logging.root.level
     logs.configure(level, file)
@@ -60,7 +61,8 @@ def logging_to(file: Path, level: str) -> Iterator[None]:
         yield
     finally:
         logging.root.handlers[:], logging.root.level = handlers, before
-        ours.stream.close()
+        with contextlib.suppress(OSError):
+            ours.stream.close()
 
 
 @pytest.mark.parametrize("value", ["", ",", ONE + ",", "x", f"{ONE};{TWO}", f"{ONE},{TWO}x", f"{{{ONE}}}"])
@@ -103,3 +105,24 @@ def test_without_a_handler_of_ours_a_note_is_a_plain_record(caplog: pytest.LogCa
     caplog.set_level(logging.INFO)
     logs.note(logging.getLogger("imi.requests"), "request", {"n": 1})
     assert caplog.records[-1].__dict__["fields"] == {"n": 1}
+
+
+def test_a_log_that_cannot_be_written_breaks_no_request(
+    api: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logging_to(Path("/dev/full"), "INFO"):
+        for n in range(3):
+            answer = api.post("/api/v1/projects", json={"remote_origin": f"/tmp/unlogged-{n}"})
+            assert answer.status_code == 201
+            logging.getLogger("imi.faults").error("lost too")
+        assert api.get("/nothing").status_code == 404
+    said = capsys.readouterr().err
+    assert said.splitlines() == ["Cannot write the log, lines are lost: [Errno 28] No space left on device"]
+
+
+def test_nor_does_one_that_nobody_reads(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("sys.stderr", os.fdopen(writer, "w"))
+    with logging_to(None, "INFO"):
+        assert api.post("/api/v1/projects", json={"remote_origin": "/tmp/unread"}).status_code == 201
