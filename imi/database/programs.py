@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from imi.database import DatabaseError
 from imi.database.cluster import MAJOR, complaint, wheel
@@ -43,9 +43,10 @@ def without_password(url: str) -> tuple[str, str | None]:
     parts = urlsplit(url)
     login, at, place = parts.netloc.rpartition("@")
     user, colon, password = login.partition(":")
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    inside = dict(query).get("password")
-    kept = urlencode([pair for pair in query if pair[0] != "password"], safe="/")
+    inside = dict(parse_qsl(parts.query, keep_blank_values=True)).get("password")
+    # Nothing is encoded anew: asyncpg, libpq and Go read a plus sign or a space each in its own way.
+    others = [each for each in parts.query.split("&") if unquote(each.partition("=")[0]) != "password"]
+    kept = "&".join(others)
     bare = _joined(parts._replace(netloc=f"{user}{at}{place}", query=kept))
     return bare, unquote(password) if colon else inside
 

@@ -143,6 +143,16 @@ def test_backup_and_restore(by_url, imi, tmp_path, data_dir, monkeypatch):
     assert imi("restore", str(tmp_path / "none"))[0] == 2
 
 
+def test_a_data_directory_of_any_name(data_dir, imi, monkeypatch):
+    data_dir.chmod(0o711)
+    odd = data_dir / 'it\'s a "dir" & a+b 100%'
+    monkeypatch.setenv("IMI_DATA_DIR", str(odd))
+    assert imi("migrate") == (0, "migrated\n", "")
+    assert imi("psql", "--", "-Atc", "select current_user") == (0, "postgres\n", "")
+    code, out, _ = imi("backup")
+    assert (code, Path(out.strip()).parent) == (0, odd / "backups")
+
+
 def test_new_numbers_the_next_migration(copied_lanes, imi, monkeypatch):
     monkeypatch.setattr(lanes_module, "lanes", lambda: copied_lanes)
     number = len(copied_lanes.migrations()) + 1

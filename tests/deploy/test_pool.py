@@ -90,6 +90,8 @@ async def test_a_login_whose_password_was_changed_is_one_sentence(fresh_database
             "a/b",
         ),
         ("postgresql://me@/db?host=/run&password=x", "postgresql://me@/db?host=/run", "x"),
+        ("postgresql://me@/db?host=/a%20b+c&pass%77ord=x", "postgresql://me@/db?host=/a%20b+c", "x"),
+        ("postgresql://h/db?options=-c%20a%3Db", "postgresql://h/db?options=-c%20a%3Db", None),
         ("postgresql://me@[::1]/db", "postgresql://me@[::1]/db", None),
         ("postgresql:///db", "postgresql:///db", None),
     ],
