@@ -36,7 +36,6 @@ MOVE_ON = """
 select setval('bloodbank.events_position_seq',
   coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) + (1::bigint << 32));
 """
-HAS_EVENTS = "select exists (table bloodbank.events)"
 # What a dump says of its own making; the token of \\restrict is another one each time.
 PASSING = r"^(\\(un)?restrict .*|-- Dumped (from|by) .*|--|-- PostgreSQL database dump( complete)?)\n"
 
@@ -66,12 +65,24 @@ async def restore(url: str, file: Path, replace: bool = False) -> None:
     async with locked(url) as connection:
         await roles.ensure(connection, lanes().roles)
         await connection.execute("set role imi_owner")
-        log_is_there = await connection.fetchval("select to_regclass('bloodbank.events') is not null")
-        if not replace and log_is_there and await connection.fetchval(HAS_EVENTS):
+        if not replace and await _has_events(connection):
             raise DatabaseError("The database is not empty: say --yes to replace what it holds")
         await refuse_dependents(connection, SCHEMAS)
         await replay(file, url, CLEAR, MOVE_ON)
     await migrate(url)
+
+
+async def occupied(url: str) -> bool:
+    """Say whether a restore would replace something. Raises DatabaseError."""
+    async with locked(url) as connection:
+        return await _has_events(connection)
+
+
+async def _has_events(connection: Connection) -> bool:
+    if not await connection.fetchval("select to_regclass('bloodbank.events') is not null"):
+        return False
+    await connection.execute("set role imi_owner")
+    return bool(await connection.fetchval("select exists (table bloodbank.events)"))
 
 
 async def reset(url: str) -> None:

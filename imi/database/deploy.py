@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 import imi
 from imi.database import DatabaseError, roles
-from imi.database.lanes import BEHAVIOUR, Lanes, lanes
+from imi.database.lanes import BEHAVIOUR, Lanes, is_written, lanes
 from imi.database.load import drop_schemas, load
 from imi.database.pool import connect, connect_owner
 from imi.database.programs import without_password
@@ -47,7 +47,7 @@ async def migrate(url: str, drop_dependents: bool = False, found: Lanes | None =
         if await up_to_date(connection, found):
             return False
         await roles.ensure(connection, found.roles)
-        await dbmate(connection, url, found, "up", "--strict")
+        await _apply(connection, url, found)
         await connection.execute("set role imi_owner")
         await _pgmq(connection)
         await load(connection, found.manifest(), drop_dependents)
@@ -59,22 +59,48 @@ async def make_state(connection: Connection, url: str, found: Lanes) -> None:
     """Apply the state lane alone: no logins, no behaviour."""
     async with connection.transaction():
         await connection.execute(found.roles)
+    await _apply(connection, url, found)
+
+
+async def _apply(connection: Connection, url: str, found: Lanes) -> None:
+    for file in found.migrations().values():
+        if not is_written(file):
+            raise DatabaseError(
+                f"{file} is still empty: write what follows its `-- migrate:up`, or remove it"
+            )
     await dbmate(connection, url, found, "up", "--strict")
 
 
-async def rollback(url: str, found: Lanes | None = None) -> str:
+async def rollback(url: str, found: Lanes | None = None, only: str | None = None) -> str:
     """Undo the newest migration and answer its version; behaviour goes first, since it stands on the tables.
 
-    The next migrate step brings both back, or an older release its own behaviour.
+    The next migrate step brings both back, or an older release its own behaviour. `only` is the version that
+    the newest must have. Raises DatabaseError.
     """
     found = found or lanes()
     async with locked(url) as connection:
-        applied = await applied_migrations(connection, found)
-        if not applied:
-            raise DatabaseError("No migration is applied, so there is none to roll back")
+        version, _ = await _newest(connection, found)
+        if only not in (None, version):
+            raise DatabaseError(f"Nothing is rolled back: by now the newest migration is {version}")
         await drop_schemas(connection, BEHAVIOUR)
         await dbmate(connection, url, found, "rollback")
-        return applied[-1]
+        return version
+
+
+async def newest(url: str) -> tuple[str, Path]:
+    """Answer the version and file of the migration that a rollback would undo. Raises DatabaseError."""
+    async with locked(url) as connection:
+        return await _newest(connection, lanes())
+
+
+async def _newest(connection: Connection, found: Lanes) -> tuple[str, Path]:
+    applied = await applied_migrations(connection, found)
+    if not applied:
+        raise DatabaseError("No migration is applied, so there is none to roll back")
+    file = found.migrations().get(applied[-1])
+    if file is None:
+        raise DatabaseError(f"Migration {applied[-1]} is of another release: roll it back with that one")
+    return applied[-1], file
 
 
 @contextlib.asynccontextmanager

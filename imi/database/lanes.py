@@ -39,6 +39,11 @@ class Lanes:
     sql_dir: Path
 
     @property
+    def packaged(self) -> bool:
+        """Whether they lie inside the package, where a wheel put them: nothing is to be written there."""
+        return Path(imi.__file__).parent in self.sql_dir.parents
+
+    @property
     def roles(self) -> str:
         """The text of db/roles.sql."""
         return (self.migrations_dir.parent / "roles.sql").read_text(encoding="utf-8")
@@ -77,6 +82,26 @@ def lanes() -> Lanes:
                 sql_dir=root / said["sql_dir"],
             )
     raise DatabaseError("This installation lacks its SQL files (dbmate.yml, db, sql): install iMi again")
+
+
+def is_written(file: Path) -> bool:
+    """Say whether a migration's up part holds more than comments."""
+    up, _ = _parts(file)
+    return any(line.strip() and not line.lstrip().startswith("--") for line in up.splitlines())
+
+
+def dropped_tables(file: Path) -> list[str]:
+    """Answer the tables that a migration's down part drops."""
+    _, down = _parts(file)
+    lists = re.findall(
+        r"^\s*drop\s+table\s+(?:if\s+exists\s+)?([\w.,\s]+?)(?:\s+cascade)?\s*;", down, re.M | re.I
+    )
+    return [name.strip() for names in lists for name in names.split(",")]
+
+
+def _parts(file: Path) -> tuple[str, str]:
+    up, _, down = file.read_text(encoding="utf-8").partition("-- migrate:down")
+    return up, down
 
 
 def statements(file: Path) -> Iterator[Statement]:

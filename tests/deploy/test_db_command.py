@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from imi import cli
 from imi.database import deploy
 from imi.database import lanes as lanes_module
-from imi.database.lanes import lanes
+from imi.database.lanes import dropped_tables, lanes
 from tests.postgres import Database, Server
 
 Imi = Callable[..., tuple[int, str, str]]
@@ -29,6 +31,13 @@ def imi(capfd: pytest.CaptureFixture[str]) -> Imi:
         return code, said.out, said.err
 
     return run
+
+
+class Terminal(io.StringIO):
+    """Somebody who answers."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -55,7 +64,7 @@ def test_status_shows_what_is_applied_and_what_is_pending(by_url, imi):
     newest = list(lanes().migrations().values())[-1].stem
     code, out, _ = imi("status")
     assert (code, f"  applied  {newest}" in out, out.endswith("\nup to date\n")) == (0, True, True)
-    assert imi("rollback") == (0, f"rolled back {newest.partition('_')[0]}\n", "")
+    assert imi("rollback", "--yes") == (0, f"rolled back {newest.partition('_')[0]}\n", "")
     code, out, _ = imi("status", "--json")
     data = json.loads(out)["data"]
     assert (data["up_to_date"], data["migrations"][-1]) == (False, {"name": newest, "applied": False})
@@ -85,6 +94,7 @@ def test_psql_is_psql(by_url, imi):
     assert imi("psql", "--", "-Atc", "select 6 * 7") == (0, "42\n", "")
     code, out, err = imi("psql", "--", "-c", "selec")
     assert (code, out) == (1, "") and "syntax error" in err
+    assert imi("psql", "-Atc", "select 6 * 7") == (0, "42\n", ""), "without -- too"
     assert json.loads(imi("psql", "--json", "--", "-Atc", "select 6 * 7")[1])["data"] == {"output": "42\n"}
     code, out, _ = imi("psql", "--json", "--", "-c", "selec")
     assert (code, json.loads(out)["error"]["code"]) == (1, "PSQL")
@@ -93,14 +103,14 @@ def test_psql_is_psql(by_url, imi):
 def test_reset_wants_yes_for_a_database_by_url(by_url, imi):
     imi("sample")
     code, out, err = imi("reset")
-    assert (code, out, err) == (
-        4,
-        "",
-        "error: This is not the embedded database\n  say --yes if you mean it\n",
+    assert (code, out) == (4, "")
+    assert re.match(
+        rf"error: This drops all that iMi keeps in the database {by_url.name}( on \S+)?: .*\n  say --yes", err
     )
     count = ("psql", "--", "-Atc", "select count(*) > 0 from imi.projects")
     assert imi(*count)[1] == "t\n"
-    assert imi("reset", "--yes") == (0, "reset\n", "")
+    code, out, err = imi("reset", "--yes")
+    assert (code, out, err.startswith("restart every running imi up")) == (0, "reset\n", True)
     assert imi(*count)[1] == "f\n"
 
 
@@ -108,11 +118,30 @@ def test_reset_asks_for_the_embedded_one(embedded, imi, monkeypatch):
     imi("sample")
     count = ("psql", "--", "-Atc", "select count(*) > 0 from imi.projects")
     for answer, left in (("n\n", "t\n"), ("", "t\n"), ("y\n", "f\n")):
-        monkeypatch.setattr("sys.stdin", __import__("io").StringIO(answer))
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
         code, _, err = imi("reset")
         assert (code == 0) == (left == "f\n")
-        assert f"Drop everything in {embedded}?" in err
+        assert f"drops all that iMi keeps in the database imi_main in {embedded}: projects" in err
         assert imi(*count)[1] == left
+
+
+def test_rollback_asks_and_names_what_is_lost(by_url, imi, monkeypatch):
+    newest = list(lanes().migrations().values())[-1]
+    there = ("psql", "--", "-Atc", "select to_regclass('bloodbank.workflow_state') is not null")
+    lost = f"Undoing {newest.stem} in the database {by_url.name}"
+    code, _, err = imi("rollback")
+    assert (code, lost in err, "say --yes" in err, imi(*there)[1]) == (4, True, True, "t\n")
+    assert all(table in err for table in dropped_tables(newest)) and "bloodbank.workflow_state" in err
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    assert (imi("rollback")[0], imi(*there)[1]) == (1, "t\n")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n"))
+    assert (imi("rollback")[0], imi(*there)[1]) == (0, "f\n")
+
+
+def test_a_migration_of_another_release_is_not_rolled_back(by_url, imi, copied_lanes, monkeypatch):
+    list(copied_lanes.migrations().values())[-1].unlink()
+    monkeypatch.setattr(deploy, "lanes", lambda: copied_lanes)
+    assert "is of another release" in imi("rollback", "--yes")[2]
 
 
 def test_sample_twice_is_sample_once(by_url, imi):
@@ -137,9 +166,20 @@ def test_backup_and_restore(by_url, imi, tmp_path, data_dir, monkeypatch):
     assert imi("backup", file) == (0, f"{file}\n", "")
     code, out, _ = imi("backup")
     assert (code, Path(out.strip()).parent) == (0, data_dir / "backups")
+    code, _, err = imi("backup", file)
+    assert (code, err) == (4, f"error: {file} is there already\n  choose another name, or say --force\n")
+    assert imi("backup", file, "--force") == (0, f"{file}\n", "")
     code, _, err = imi("restore", file)
-    assert (code, "say --yes" in err) == (1, True)
-    assert imi("restore", file, "--yes") == (0, "restored\n", "")
+    assert (code, "replaces all that iMi keeps in" in err, "say --yes" in err) == (4, True, True)
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    assert imi("restore", file)[0] == 1
+    code, out, err = imi("restore", file, "--yes")
+    assert (code, out, err.startswith("restart every running imi up")) == (0, "restored\n", True)
+    imi("reset", "--yes")
+    assert imi("restore", file)[:2] == (0, "restored\n"), "nothing is lost, so nobody is asked"
+    (data_dir / "file").write_text("")
+    monkeypatch.setenv("IMI_DATA_DIR", str(data_dir / "file"))
+    assert imi("backup")[2] == f"error: Cannot make {data_dir}/file/backups: Not a directory\n"
     assert imi("restore", str(tmp_path / "none"))[0] == 2
 
 
@@ -160,8 +200,28 @@ def test_new_numbers_the_next_migration(copied_lanes, imi, monkeypatch):
     file = copied_lanes.migrations_dir / f"{number:04}_add_teams.sql"
     assert (code, out) == (0, f"{file}\n")
     assert file.read_text().startswith("-- migrate:up\n")
+    assert imi("new", "add_teams")[0] == 4
     for name in ("add-teams", "../x", "", "añadir"):
         assert imi("new", name)[0] == 2
+
+
+def test_a_migration_that_nobody_has_written_is_refused(by_url, copied_lanes, imi, monkeypatch):
+    for module in (lanes_module, deploy):
+        monkeypatch.setattr(module, "lanes", lambda: copied_lanes)
+    file = Path(imi("new", "add_teams")[1].strip())
+    code, _, err = imi("migrate")
+    assert (code, err.startswith(f"error: {file} is still empty: ")) == (1, True)
+    file.write_text(file.read_text().replace("up\n", "up\ncreate table imi.teams (a int);\n"))
+    assert imi("migrate") == (0, "migrated\n", "")
+
+
+def test_an_installed_package_is_not_written_into(imi, monkeypatch, by_url, tmp_path):
+    monkeypatch.setattr(lanes_module.Lanes, "packaged", True)
+    before = sorted(lanes().migrations_dir.iterdir())
+    assert imi("new", "add_teams")[0] == 4
+    assert "Only a checkout" in imi("dump")[2]
+    assert sorted(lanes().migrations_dir.iterdir()) == before
+    assert imi("dump", "--output", str(tmp_path / "it.sql"))[0] == 0
 
 
 def test_sqitch_writes_a_project(imi, tmp_path):

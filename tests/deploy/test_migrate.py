@@ -246,6 +246,7 @@ def test_a_wheel_carries_both_lanes(copied_lanes: Lanes, tmp_path, monkeypatch):
     monkeypatch.setattr(imi, "__file__", str(package / "__init__.py"))
     there = lanes()
     assert there.sql_dir == package / "lanes/sql"
+    assert there.packaged and not here.packaged
     assert there.fingerprint() == here.fingerprint()
     assert (
         dataclasses.replace(there, **{f.name: getattr(here, f.name) for f in dataclasses.fields(here)})
