@@ -143,7 +143,26 @@ KEYWORDS = {
     "enum": _enum,
     "maxItems": _max_items,
 }
-Validator = validators.extend(Draft202012Validator, KEYWORDS)  # type: ignore[no-untyped-call]
+# A whole number is written as one: 1.0, which JSON Schema lets pass, is none to PostgreSQL.
+TYPES = Draft202012Validator.TYPE_CHECKER.redefine(
+    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+)
+Validator = validators.extend(Draft202012Validator, KEYWORDS, type_checker=TYPES)  # type: ignore[no-untyped-call]
+
+
+def expanded(document: dict[str, Any], node: Any) -> Any:
+    """The node with every reference replaced by what it names; what stands beside a reference wins."""
+    if isinstance(node, list):
+        return [expanded(document, each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    beside = {key: expanded(document, value) for key, value in node.items() if key != "$ref"}
+    if "$ref" not in node:
+        return beside
+    target: Any = document
+    for key in node["$ref"].removeprefix("#/").split("/"):
+        target = target[key]
+    return expanded(document, target) | beside
 
 
 def validator(schema: dict[str, Any]) -> Any:
@@ -159,7 +178,11 @@ def complaints(validator: Any, value: Any) -> list[dict[str, str]]:
         message = error.message
         if isinstance(error.instance, str | int | float):
             message = message.removeprefix(repr(error.instance)).lstrip()
-        found.append({"path": ".".join(map(str, error.absolute_path)), "message": message[:300]})
+        if error.validator in ("format", "pattern") and "x-must-be" in error.schema:
+            message = f"must be {error.schema['x-must-be']}"
+        complaint = {"path": ".".join(map(str, error.absolute_path)), "message": message[:300]}
+        if complaint not in found:  # as of a time that fits neither its format nor its pattern
+            found.append(complaint)
     return found
 
 

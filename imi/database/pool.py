@@ -34,10 +34,11 @@ class PooledConnection(asyncpg.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The two pools: `api` may do what the API does, `reader` cannot write at all."""
+    """`api` may do what the API does, `reader` cannot write; `probe` reads and waits for neither of them."""
 
     api: Pool
     reader: Pool
+    probe: Pool
 
 
 @contextlib.asynccontextmanager
@@ -83,17 +84,26 @@ async def connect_owner(url: str) -> AsyncIterator[Connection]:
 
 @contextlib.asynccontextmanager
 async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
-    """Open both pools with the passwords that the owner reads, and close them at the end."""
-    passwords = await _passwords(url, ("api", "reader"))
+    """Open the pools, and close them at the end.
+
+    The owner reads a login's password for every new connection: a restore may have made another.
+    """
+    logins = await _logins(url)
+    most = settings.database_pool_size + settings.database_max_overflow
+
     async with contextlib.AsyncExitStack() as stack:
         made = []
-        for name, password in passwords.items():
+        for kind, least, size in (("api", 1, most), ("reader", 1, most), ("reader", 0, 2)):
+
+            async def password(kind: str = kind) -> str:
+                return (await _logins(url))[kind][1]
+
             pool = asyncpg.create_pool(
                 url,
-                user=name,
+                user=logins[kind][0],
                 password=password,
-                min_size=1,
-                max_size=settings.database_pool_size + settings.database_max_overflow,
+                min_size=least,
+                max_size=size,
                 connection_class=PooledConnection,
                 max_cached_statement_lifetime=0,
                 timeout=CONNECT_TIMEOUT,
@@ -103,8 +113,8 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
         yield Pools(*made)
 
 
-async def _passwords(url: str, kinds: Sequence[str]) -> dict[str, str]:
-    """Answer the logins of these kinds, in their order, with their passwords."""
+async def _logins(url: str) -> dict[str, tuple[str, str]]:
+    """Answer the logins of api and reader with their passwords. Raises DatabaseError."""
     query = "select current_database(), name, value from imi_meta.secrets"
     try:
         async with connect_owner(url) as owner:
@@ -112,10 +122,10 @@ async def _passwords(url: str, kinds: Sequence[str]) -> dict[str, str]:
     except asyncpg.UndefinedTableError:
         rows = []
     found = {row["name"]: row["value"] for row in rows}
-    names = [login(rows[0][0], kind) for kind in kinds] if rows else []
-    if not names or not found.keys() >= set(names):
+    names = {kind: login(rows[0][0], kind) for kind in ("api", "reader")} if rows else {}
+    if not names or not found.keys() >= set(names.values()):
         raise DatabaseError(NOT_MIGRATED)
-    return {name: found[name] for name in names}
+    return {kind: (name, found[name]) for kind, name in names.items()}
 
 
 async def fetch(pool: Pool, statement: str, *values: Any) -> Sequence[Record]:

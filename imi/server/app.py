@@ -17,23 +17,21 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from imi import __version__, logs
+from imi import logs
 from imi.config import ConfigError, Settings
 from imi.database.pool import Pools
 from imi.server.auth import Borders, Keys, Principal, is_loopback
-from imi.server.calls import HEALTH, KEY_CHECK, METRICS, Calls, Reply
+from imi.server.calls import KEY_CHECK, Calls, Reply
 from imi.server.contract import Contract, Operation, load
-from imi.server.errors import ApiError, invalid, translate
-from imi.server.observe import Metrics
+from imi.server.errors import UNREADY, ApiError, invalid, translate
+from imi.server.observe import Metrics, Probes
 from imi.server.pages import pages
 
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 JSON = re.compile(r'application/json *(; *charset="?utf-8"? *)?', re.IGNORECASE)
-PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 LARGE = 1 << 16  # bytes; a thousand events take 0.1 s to check, so others go on meanwhile
 LINE = 1 << 15  # bytes; 2,048 characters of an id, percent-encoded, are up to 24 KiB
 GRACE = 30.0  # seconds for requests under way when the server stops
-PROBE = 1.5  # seconds that the database has to answer /health
 
 requests = logging.getLogger("imi.requests")
 faults = logging.getLogger("imi.faults")
@@ -49,8 +47,8 @@ class Exchange:
         self.headers = request.headers
         self.method = "GET" if request.method == "HEAD" else request.method
         target = request.raw_path
-        target = target if target[:1] == "/" else request.rel_url.raw_path_qs
-        self.path, _, self.query = target.partition("?")
+        self.target = target if target[:1] == "/" else request.rel_url.raw_path_qs
+        self.path, _, self.query = self.target.partition("?")
         given = self.headers.get("X-Request-ID", "")
         self.id = given if REQUEST_ID.fullmatch(given) else new_id
         self.about: dict[str, Any] = {"request_id": self.id}
@@ -66,11 +64,10 @@ class Api:
         self.contract = contract
         self.keys = Keys(settings, lambda digest: calls.door(KEY_CHECK, digest))
         self.borders = Borders(settings)
+        self.probes = Probes(settings, calls.pools)
         self.metrics = Metrics(calls.pools)
         self.pages = pages(orjson.dumps(contract.document))
-        self.probes: dict[str, asyncio.Future[Any]] = {}
         self.host = socket.gethostname()
-        self.bus = "disconnected" if settings.rabbitmq_url else "embedded"
         start = secrets.token_hex(6)
         self.ids = (f"{start}-{n:x}" for n in count(1))
 
@@ -94,6 +91,8 @@ class Api:
 
     async def answer(self, exchange: Exchange) -> Reply:
         """The reply, or an exception."""
+        if not exchange.target.isascii():
+            raise invalid("the path or the query", "is not ASCII: percent-encode it")
         methods, segments = self.contract.find(exchange.path)
         operation = methods.get(exchange.method)
         if operation is None:
@@ -150,19 +149,20 @@ class Api:
             raise ApiError(405, "METHOD_NOT_ALLOWED", f"Only {allowed} here", headers={"Allow": allowed})
         self.borders.check(exchange.method, exchange.headers)
         if path == "/health":
-            return await self.health()
+            return await self.probes.health()
         if path == "/metrics":
             if not (is_loopback(exchange.request.remote) and is_loopback(exchange.headers.get("Host"))):
                 await self.enter(exchange, "read")
-            figures = orjson.loads(await self.probe(METRICS) or "{}")
-            return Reply(200, self.metrics.text(figures), PROMETHEUS)
+            return self.metrics.page(await self.probes.figures())
         return self.pages[path]
 
     async def body(self, request: web.BaseRequest, operation: Operation) -> bytes:
-        """The whole body; 415 if it is not JSON, 413 if it is larger than the operation takes."""
+        """The whole body; 415 if it is not plain JSON, 413 if it is larger than the operation takes."""
         if not JSON.fullmatch(request.headers.get("Content-Type", "")):
             hint = "Send Content-Type: application/json"
             raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8", hint=hint)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "The body must not be compressed")
         limit = operation.body_limit
         too_large = ApiError(413, "TOO_LARGE", f"The body may have {limit} bytes", {"limit": limit})
         if (request.content_length or 0) > limit:
@@ -178,31 +178,11 @@ class Api:
             parts.append(part)
         return b"".join(parts)
 
-    async def probe(self, door: str) -> str | None:
-        """A door's document, or None if the database does not give it in time."""
-        probe = self.probes.get(door)  # one that hangs is not started again
-        if probe is None or probe.done():
-            probe = self.probes[door] = asyncio.ensure_future(self.calls.door(door))
-            probe.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if nobody asks
-        await asyncio.wait((probe,), timeout=PROBE)
-        return str(probe.result()[0]) if probe.done() and not probe.exception() else None
-
-    async def health(self) -> Reply:
-        """Whether the database answers; the bus is the database's own, or one that nothing speaks to yet."""
-        healthy = await self.probe(HEALTH) is not None
-        said = {
-            "status": ("healthy" if self.bus == "embedded" else "degraded") if healthy else "unhealthy",
-            "database": "connected" if healthy else "disconnected",
-            "bloodbank": self.bus,
-            "version": __version__,
-        }
-        return Reply(200 if healthy else 503, orjson.dumps(said), None if healthy else {"Retry-After": "1"})
-
     def refuse(self, exchange: Exchange, error: Exception) -> Reply:
         """The answer that an exception is. PostgreSQL's own words go into the log alone: they quote rows."""
         answer = translate(error, exchange.id)
         state = str(getattr(error, "sqlstate", ""))
-        if answer.status == 500 or state == "XX000":
+        if answer.status == 500 or state == "XX000" or state.startswith(UNREADY):
             faults.error("a request failed", exc_info=error)
         elif error is not answer and not state.startswith("IM"):
             said = {"error": f"{type(error).__name__}: {error}", "detail": getattr(error, "detail", None)}
@@ -241,7 +221,7 @@ async def serving(settings: Settings, pools: Pools, sock: socket.socket) -> Asyn
     api = Api(settings, calls, contract)
     await api.keys.refuse_lesser()
     parser.addFilter(no_stack)
-    server = web.Server(api.handle, access_log=None, logger=parser, max_line_size=LINE)
+    server = web.Server(api.handle, access_log=None, logger=parser, max_line_size=LINE, auto_decompress=False)
     runner = web.ServerRunner(server, shutdown_timeout=GRACE)
     await runner.setup()
     try:

@@ -48,14 +48,19 @@ def is_loopback(name: str | None) -> bool:
 
 
 class Keys:
-    """Keys, each looked up at most every five seconds, and the addresses that try wrong ones."""
+    """Keys, each looked up at most every five seconds, and the addresses that try wrong ones.
+
+    An address with too many wrong keys in the last minute has no other key looked up, except those that were
+    good before: whoever works behind the same address goes on, and only who is new there waits.
+    """
 
     def __init__(self, settings: Settings, look_up: Callable[[str], Awaitable[Any]]) -> None:
         self._auth = settings.auth
         self._look_up = look_up  # a key's SHA-256 -> its row (key_id, name, scope), or None
         self._own = _hash(settings.api_key) if settings.api_key else ""
-        self._kept: dict[str, tuple[float, asyncio.Future[Principal | None]]] = {}
-        self._failures: dict[str, list[float]] = {}
+        self._good: dict[str, tuple[float, Principal]] = {}  # by the key's hash; until when it is believed
+        self._looks: dict[str, asyncio.Future[Principal | None]] = {}  # under way
+        self._failures: dict[str, list[float]] = {}  # by the address
 
     async def refuse_lesser(self) -> None:
         """Raise ConfigError if IMI_API_KEY, which opens everything, is stored with a lower scope."""
@@ -73,44 +78,51 @@ class Keys:
         scheme, _, key = headers.get("Authorization", "").partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else headers.get("X-API-Key", "")
         if not key:
-            raise _unauthenticated("This needs a key", "Send Authorization: Bearer KEY, or X-API-Key: KEY")
-        principal = await self._check(_hash(key))
-        if principal is None:
-            self._count(address)
             raise _unauthenticated(
-                "The key is unknown, expired or revoked", "imi keys create makes a new one"
+                "This needs a key", "Send Authorization: Bearer KEY (imi: --api-key or IMI_API_KEY)"
             )
-        return principal
-
-    async def _check(self, digest: str) -> Principal | None:
+        digest, now = _hash(key), time.monotonic()
         if digest == self._own:
             return OPERATOR
-        now = time.monotonic()
-        until, found = self._kept.get(digest, (0.0, None))
-        if found is None or until <= now:
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.clear()
-            found = asyncio.ensure_future(self._find(digest))
-            self._kept[digest] = (now + KEPT, found)
-        return found.result() if found.done() else await asyncio.shield(found)
+        until, known = self._good.get(digest, (0.0, None))
+        if known and now < until:
+            return known
+        failed = self._failed(address, now)
+        if not known and len(failed) >= FAILURES:
+            wait = {"Retry-After": str(math.ceil(failed[0] + WINDOW - now))}
+            raise ApiError(429, "TOO_MANY_REQUESTS", "Too many wrong keys from this address", headers=wait)
+        if principal := await self._look(digest):
+            return principal
+        _keep(self._failures, address, [*self._failed(address, now), now])  # others failed meanwhile
+        raise _unauthenticated("The key is unknown, expired or revoked", "imi keys create makes a new one")
+
+    def _failed(self, address: str, now: float) -> list[float]:
+        return [at for at in self._failures.get(address, ()) if at > now - WINDOW]
+
+    def _look(self, digest: str) -> Awaitable[Principal | None]:
+        """What the database says, asked once for all who ask at the same time."""
+        look = self._looks.get(digest)
+        if look is None:
+            look = self._looks[digest] = asyncio.ensure_future(self._find(digest))
+            look.add_done_callback(lambda _: self._looks.pop(digest))
+        return asyncio.shield(look)
 
     async def _find(self, digest: str) -> Principal | None:
-        try:
-            row = await self._look_up(digest)
-        except BaseException:
-            self._kept.pop(digest, None)
-            raise
-        return Principal(row["key_id"], row["name"], row["scope"]) if row else None
+        row = await self._look_up(digest)
+        if row is None:
+            self._good.pop(digest, None)
+            return None
+        principal = Principal(row["key_id"], row["name"], row["scope"])
+        _keep(self._good, digest, (time.monotonic() + KEPT, principal))
+        return principal
 
-    def _count(self, address: str) -> None:
-        now = time.monotonic()
-        recent = [at for at in self._failures.get(address, ()) if at > now - WINDOW]
-        if len(recent) >= FAILURES:
-            wait = {"Retry-After": str(math.ceil(recent[0] + WINDOW - now))}
-            raise ApiError(429, "TOO_MANY_REQUESTS", "Too many wrong keys from this address", headers=wait)
-        if len(self._failures) >= MOST_KEPT:
-            self._failures.clear()
-        self._failures[address] = [*recent, now]
+
+def _keep(kept: dict[str, Any], name: str, value: Any) -> None:
+    """Keep the value as the newest, and no more than so many."""
+    kept.pop(name, None)
+    kept[name] = value
+    if len(kept) > MOST_KEPT:
+        del kept[next(iter(kept))]
 
 
 def _hash(key: str) -> str:
@@ -132,14 +144,14 @@ class Borders:
         """403 for a foreign host when there are no keys, and for a mutation from a foreign origin."""
         host, origin = headers.get("Host"), headers.get("Origin")
         if not self._auth and not is_loopback(host):
-            raise ApiError(
-                403, "FORBIDDEN", "Without keys only this machine's own names are served", {"host": host}
-            )
+            said = {"host": host and ascii(host)[1:-1]}  # it need not be UTF-8
+            raise ApiError(403, "FORBIDDEN", "Without keys only this machine's own names are served", said)
         # a page of this server's own may call it: that is /docs
-        foreign = origin is not None and origin not in self._origins and origin.partition("://")[2] != host
-        if foreign and method != "GET":
+        own = (f"http://{host}", f"https://{host}")
+        if origin is not None and origin not in self._origins and origin not in own and method != "GET":
+            said = {"origin": ascii(origin)[1:-1]}
             hint = "Name it in IMI_CORS_ORIGINS"
-            raise ApiError(403, "FORBIDDEN", "This origin may not change anything", {"origin": origin}, hint)
+            raise ApiError(403, "FORBIDDEN", "This origin may not change anything", said, hint)
 
     def allow(self, headers: Mapping[str, str]) -> dict[str, str]:
         """What lets a listed origin's script read the answer."""

@@ -17,7 +17,7 @@ import yaml
 
 from imi import __version__
 from imi.server.errors import invalid, invalids
-from imi.texts import Check, complaints, json_check, parse, validator, value_check
+from imi.texts import Check, complaints, expanded, json_check, parse, validator, value_check
 
 METHODS = ("get", "post", "patch", "put", "delete")
 BODY_LIMIT = 1 << 20
@@ -25,7 +25,8 @@ BODY_LIMIT = 1 << 20
 # All that Python ever asks of the catalogue: the functions of api, with their arguments and columns.
 CATALOGUE = """
 select p.oid, p.proname as name, p.provolatile::text as volatility,
-  a.mode, a.name as argument, format_type(a.type, null) as type
+  a.mode, a.name as argument, format_type(a.type, null) as type,
+  has_function_privilege('imi_reader', p.oid, 'execute') as readable
 from pg_proc as p
 left join lateral unnest(
   p.proargnames,
@@ -183,6 +184,8 @@ class Contract:
             for operation in routes[name]:
                 if functions[name][0]["volatility"] != operation.volatility[0]:
                     wrong.append(f"{name} must be {operation.volatility} for {operation.id}")
+                if operation.method == "GET" and not functions[name][0]["readable"]:
+                    wrong.append(f"{name} may not be executed by imi_reader, for {operation.id}")
                 if given <= inputs.keys():
                     operation.bind(inputs, outputs)
         if wrong:
@@ -198,21 +201,6 @@ def load() -> Contract:
     document["info"]["version"] = __version__
     del document["x-shared"]
     return Contract(document)
-
-
-def expanded(document: dict[str, Any], node: Any) -> Any:
-    """The node with every reference replaced by what it names; what stands beside a reference wins."""
-    if isinstance(node, list):
-        return [expanded(document, each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    beside = {key: expanded(document, value) for key, value in node.items() if key != "$ref"}
-    if "$ref" not in node:
-        return beside
-    target: Any = document
-    for key in node["$ref"].removeprefix("#/").split("/"):
-        target = target[key]
-    return expanded(document, target) | beside
 
 
 def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, Any]) -> Operation:

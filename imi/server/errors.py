@@ -9,13 +9,18 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from imi.database import DatabaseError
+
+# No such schema, function or table; no such login, or another password than a restore made for it.
+UNREADY = ("3F000", "42883", "42P01", "28")
 # By the SQLSTATE, its first three characters, or its class: the most exact wins.
 STATES = {
     "23505": 409,
     **dict.fromkeys(("23502", "23503", "23514", "22", "54"), 400),
     **dict.fromkeys(("25006", "42501"), 403),
     **dict.fromkeys(
-        ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "53", "57P", "08", "0A000", "XX000"), 503
+        ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "53", "57P", "08", "0A000", "XX000", *UNREADY),
+        503,
     ),
 }
 MEANING = {
@@ -24,7 +29,8 @@ MEANING = {
     409: ("CONFLICT", "Another row stands in the way"),
     503: ("UNAVAILABLE", "The database is away or overloaded"),
 }
-AWAY = (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.TimeoutError, OSError)
+NOT_READY = "It is not migrated to this release, or being restored: wait, or run `imi db migrate`, or restart"
+AWAY = (DatabaseError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncio.TimeoutError, OSError)
 
 
 class ApiError(Exception):
@@ -62,9 +68,9 @@ def invalids(errors: list[dict[str, str]]) -> ApiError:
     return ApiError(400, "VALIDATION_ERROR", f"{where} {errors[0]['message']}", {"errors": errors})
 
 
-def unavailable() -> ApiError:
+def unavailable(hint: str | None = None) -> ApiError:
     """503: try again in a second."""
-    return ApiError(503, *MEANING[503], headers={"Retry-After": "1"})
+    return ApiError(503, *MEANING[503], hint=hint, headers={"Retry-After": "1"})
 
 
 def translate(error: BaseException, request_id: str) -> ApiError:
@@ -77,7 +83,7 @@ def translate(error: BaseException, request_id: str) -> ApiError:
             return raised(error, int(state[2:]))
         if status := next((STATES[state[:n]] for n in (5, 3, 2) if state[:n] in STATES), None):
             if status == 503:
-                return unavailable()
+                return unavailable(NOT_READY if state.startswith(UNREADY) else None)
             code, message = MEANING[status]
             constraint = getattr(error, "constraint_name", None)
             code = "INVALID_REFERENCE" if state == "23503" else code

@@ -8,8 +8,7 @@ from uuid import uuid4
 import httpx
 from jsonschema import Draft202012Validator
 
-from imi.server.contract import expanded
-from imi.texts import FORMATS
+from imi.texts import FORMATS, expanded
 from tests.conftest import Database
 from tests.serving import CONTRACT, live
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -146,7 +147,8 @@ def test_a_listed_origin_reads_the_answer(shared: httpx.Client) -> None:
 
 
 def test_a_foreign_origin_reads_nothing_and_changes_nothing(shared: httpx.Client) -> None:
-    for origin in (EVIL, "null", GOOD + ".evil.example", "http://board.example"):
+    own = f"127.0.0.1:{shared.base_url.port}"
+    for origin in (EVIL, "null", GOOD + ".evil.example", "http://board.example", f"ftp://{own}", own):
         answer = shared.get("/api/v1/projects", headers={"Origin": origin})
         assert answer.status_code == 200
         assert not any(name.startswith("access-control") for name in answer.headers)
@@ -156,6 +158,36 @@ def test_a_foreign_origin_reads_nothing_and_changes_nothing(shared: httpx.Client
         assert code(answer) == (403, "FORBIDDEN")
         assert not any(name.startswith("access-control") for name in answer.headers)
     assert shared.get("/api/v1/projects/by-origin?remote_origin=/tmp/evil").status_code == 404
+
+
+def test_headers_that_are_not_utf_8_are_errors_as_any(
+    shared: httpx.Client, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = shared.post(
+        "/api/v1/projects", json={"remote_origin": "/tmp/e"}, headers={"Origin": b"http://\xff"}
+    )
+    assert code(answer) == (403, "FORBIDDEN")
+    assert answer.json()["detail"]["params"] == {"origin": r"http://\udcff"}
+    for name in ("X-Request-ID", "X-Agent-Id", "X-Correlation-ID", "Content-Type", "Idempotency-Key"):
+        answer = shared.post("/api/v1/projects", content=b"{", headers={name: b"\xff"})
+        assert answer.json()["detail"]["code"] in ("VALIDATION_ERROR", "UNSUPPORTED_MEDIA_TYPE"), name
+    assert code(shared.get("/api/v1/projects", headers={"Authorization": b"Bearer \xff"}))[0] == 401
+    with live(database.url, auth=False) as client:
+        assert code(client.get("/health", headers={"Host": b"\xff"})) == (403, "FORBIDDEN")
+    assert not [each for each in caplog.records if each.exc_info]
+    assert len([each for each in caplog.records if each.name == "imi.requests"]) == 8
+
+
+def test_a_path_is_ascii(shared: httpx.Client) -> None:
+    for target in (
+        b"/api/v1/links/ticket/\xff",
+        b"/api/v1/projects?\xff=1",
+        "/api/v1/projects?\u00e9=1".encode(),
+    ):
+        with socket.create_connection((shared.base_url.host, shared.base_url.port or 0), timeout=10) as wire:
+            wire.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert wire.makefile("rb").readline().split()[1] == b"400", target
 
 
 def test_the_servers_own_page_may_call_it(shared: httpx.Client) -> None:
@@ -254,4 +286,45 @@ async def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(100):
         with pytest.raises(ApiError):
             await keys.principal({"X-API-Key": f"k{n}"}, f"address {n}")
-    assert len(keys._kept) <= 10 and len(keys._failures) <= 10
+    assert len(keys._good) <= 10 and len(keys._failures) <= 10 and not keys._looks
+
+
+async def test_wrong_keys_forget_no_good_one_and_are_not_looked_up_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = []
+
+    async def look_up(digest: str) -> Any:
+        looks.append(digest)
+        return {"key_id": "1", "name": "n", "scope": "read"} if digest == auth._hash("good") else None
+
+    monkeypatch.setattr(auth, "MOST_KEPT", 10)
+    keys = Keys(Settings(), look_up)
+    await keys.principal({"X-API-Key": "good"}, "::1")
+    said = []
+    for n in range(100):
+        with pytest.raises(ApiError) as refused:
+            await keys.principal({"X-API-Key": f"k{n}"}, "::1")
+        said.append(refused.value.status)
+    assert said == [401] * 20 + [429] * 80
+    for n in range(100):
+        with pytest.raises(ApiError):
+            await keys.principal({"X-API-Key": "k"}, f"address {n}")
+    assert (await keys.principal({"X-API-Key": "good"}, "::1")).name == "n"
+    assert len(looks) == 1 + 20 + 100
+
+
+async def test_wrong_keys_that_come_at_once_are_all_counted() -> None:
+    gate = asyncio.Event()
+
+    async def nobody(_: str) -> None:
+        await gate.wait()
+
+    keys = Keys(Settings(), nobody)
+    asking = [asyncio.create_task(keys.principal({"X-API-Key": f"k{n}"}, "::1")) for n in range(20)]
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*asking, return_exceptions=True)
+    with pytest.raises(ApiError) as refused:
+        await keys.principal({"X-API-Key": "another"}, "::1")
+    assert refused.value.status == 429

@@ -16,7 +16,7 @@ from imi.database.pool import fetch, pools
 from imi.server import contract
 from imi.server.calls import Calls
 from imi.server.contract import CATALOGUE, Contract, ContractError
-from imi.texts import FORMATS, complaints, validator
+from imi.texts import FORMATS, complaints, expanded, validator
 from tests.conftest import Database
 from tests.serving import CONTRACT, OPERATIONS
 
@@ -82,6 +82,10 @@ async def test_the_database_fits(database: Database) -> None:
             lambda rows: [{**row, "volatility": "s"} if row["name"] == "work_start" else row for row in rows],
             "api.work_start must be volatile for work_start",
         ),
+        (
+            lambda rows: [{**row, "readable": False} if row["name"] == "stats_get" else row for row in rows],
+            "api.stats_get may not be executed by imi_reader, for stats_get",
+        ),
     ],
 )
 async def test_what_does_not_fit_is_named(database: Database, change: Any, complaint: str) -> None:
@@ -124,18 +128,43 @@ def test_bodies_refuse_unknown_fields() -> None:
     for operation in CONTRACT.operations:
         if operation.body and operation.id != "event_publish":  # an envelope keeps unknown keys
             content = DOCUMENT["paths"][operation.path][operation.method.lower()]["requestBody"]["content"]
-            schema = contract.expanded(DOCUMENT, content["application/json"]["schema"])
+            schema = expanded(DOCUMENT, content["application/json"]["schema"])
             assert schema.get("items", schema)["additionalProperties"] is False, operation.id
 
 
 def test_every_example_fits_its_schema() -> None:
     examples = 0
     for name, schema in SCHEMAS.items():
-        whole = contract.expanded(DOCUMENT, schema)
+        whole = expanded(DOCUMENT, schema)
         for example in whole.get("examples", []):
             examples += 1
             assert not complaints(validator(whole), example), name
     assert examples > 25
+
+
+def test_every_error_shows_an_example_of_its_own() -> None:
+    error = validator(expanded(DOCUMENT, SCHEMAS["Error"]))
+    codes = set()
+    for name, response in DOCUMENT["components"]["responses"].items():
+        if "content" in response:
+            example = response["content"]["application/json"]["example"]
+            assert not complaints(error, example), name
+            assert example["detail"]["code"] in response["description"], name
+            codes.add(example["detail"]["code"])
+    assert len(codes) == len(DOCUMENT["components"]["responses"]) - 1
+
+
+def test_nothing_optional_is_sent_unless_it_is_filled_in() -> None:
+    """A parameter's example stands in the docs page's field already, and is sent."""
+    for path, node in nodes(DOCUMENT):
+        if node.get("in") in ("query", "header") and not node.get("required"):
+            assert "example" not in node, path
+
+
+def test_every_large_number_has_an_example() -> None:
+    for path, node in nodes(SCHEMAS):
+        if node.get("maximum", 0) > 10**9:
+            assert node["examples"][0] < 1000, path
 
 
 def test_every_format_in_use_refuses_something() -> None:
@@ -196,7 +225,7 @@ def test_a_path_finds_its_operation() -> None:
 
 def test_what_stands_beside_a_reference_wins() -> None:
     document = {"a": {"type": "string", "description": "far"}, "b": {"$ref": "#/a", "description": "near"}}
-    assert contract.expanded(document, document["b"]) == {"type": "string", "description": "near"}
+    assert expanded(document, document["b"]) == {"type": "string", "description": "near"}
 
 
 def test_the_source_is_plain_yaml_and_serves_no_helpers() -> None:

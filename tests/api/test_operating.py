@@ -111,6 +111,52 @@ def test_a_pool_that_is_exhausted_is_503(fresh_database: Database, monkeypatch: 
         assert not asking.done()
 
 
+def test_a_full_pool_is_no_database_away(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+    with live(fresh_database.url, database_pool_size=1) as client, held(fresh_database.url):
+        project = client.post("/api/v1/projects", json={"remote_origin": "/tmp/full"}).json()
+        asking = Asking(client, fresh_database.url)
+        lock = "select id from imi.projects for update"
+        with ThreadPoolExecutor(1) as thread, locked(fresh_database.url, lock):
+            waiting = thread.submit(client.patch, f"/api/v1/projects/{project['id']}", json={"name": "n"})
+            count = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            until(lambda: wait_for(run(fresh_database.url, count)) == 2)
+            assert code(client.get("/api/v1/projects")) == (503, "UNAVAILABLE")
+            assert code(client.post("/api/v1/projects", json={"remote_origin": "/tmp/x"}))[0] == 503
+            assert client.get("/health").json() == HEALTHY
+            assert "imi_database_up 1.0" in client.get("/metrics").text
+            assert not asking.done() and not waiting.done()
+
+
+def test_a_database_without_its_functions_says_so(
+    fresh_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As during a rollback, or before migrate: 503 with a hint, and an error in the log."""
+    with live(fresh_database.url) as client:
+        for change in ("alter function api.project_list rename to gone", "alter schema api rename to gone"):
+            fresh_database.server.run(change, database=fresh_database.name)
+            answer = client.get("/api/v1/projects")
+            assert code(answer) == (503, "UNAVAILABLE")
+            assert "imi db migrate" in answer.json()["detail"]["hint"]
+            assert answer.headers["Retry-After"] == "1"
+            assert [each.levelname for each in caplog.records if each.name == "imi.faults"] == ["ERROR"]
+            caplog.clear()
+
+
+def test_a_password_that_a_restore_has_made_anew_is_read_again(fresh_database: Database) -> None:
+    with live(fresh_database.url) as client:
+        assert client.get("/api/v1/projects").is_success
+        login = f"{fresh_database.name}_reader"
+        fresh_database.server.run(
+            f"alter role {login} password 'another'",
+            f"update imi_meta.secrets set value = 'another' where name = '{login}'",
+            f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{login}'",
+            database=fresh_database.name,
+        )
+        until(lambda: client.get("/api/v1/projects").is_success)
+        assert client.get("/health").json() == HEALTHY
+
+
 def test_loads_of_the_behaviour_lane_fail_no_call(fresh_database: Database) -> None:
     """Functions and views are replaced under the server's feet."""
     with live(fresh_database.url) as client:
@@ -209,7 +255,7 @@ def test_a_database_that_stops_is_503_and_comes_back(own: Own) -> None:
 
 
 def test_a_database_that_stops_in_the_middle_of_a_request(own: Own) -> None:
-    with live(own.url) as client, held(own.url):
+    with held(own.url), live(own.url) as client:  # the last to connect is the first to be stopped
         asking = Asking(client, own.url)
         own.stop()
         answer = asking.answer()
@@ -297,21 +343,27 @@ async def run(url: str, statement: str) -> Any:
         await connection.close()
 
 
-@contextlib.contextmanager
-def held(url: str) -> Iterator[None]:
+def held(url: str) -> contextlib.AbstractContextManager[None]:
     """A session that holds the lock that SLOW waits for."""
-    locked, release = threading.Event(), threading.Event()
+    return locked(url, "select pg_advisory_lock(1)")
+
+
+@contextlib.contextmanager
+def locked(url: str, statement: str) -> Iterator[None]:
+    """A session that holds what a statement locks."""
+    taken, release = threading.Event(), threading.Event()
 
     async def hold() -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute("select pg_advisory_lock(1)")
-        locked.set()
+        await connection.execute("begin")
+        await connection.execute(statement)
+        taken.set()
         await asyncio.to_thread(release.wait)
         connection.terminate()
 
     with ThreadPoolExecutor(1) as thread:
         holding = thread.submit(asyncio.run, hold())
-        assert locked.wait(20)
+        assert taken.wait(20)
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from imi.server.contract import Operation, expanded
+from imi.server.contract import Operation
+from imi.texts import expanded
 from tests.serving import CONTRACT, Things, code
 
 every = pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda each: each.id)
@@ -17,6 +19,8 @@ every_body = pytest.mark.parametrize(
     "operation", [each for each in CONTRACT.operations if each.body], ids=lambda each: each.id
 )
 UNKNOWN = str(uuid4())
+# Query parameters that any of those words may be.
+FREE = {"search", "owner_id", "source_ref", "host", "id", "event_type", "remote_origin"}
 
 
 def body_of(operation: Operation) -> Any:
@@ -109,27 +113,26 @@ def test_every_parameter_refuses_a_nul_and_nonsense(api: httpx.Client, operation
 
 @every
 def test_numbers_out_of_range_and_unknown_words_are_refused(api: httpx.Client, operation: Operation) -> None:
-    for name, (_, check) in operation.in_query.items():
+    for name in operation.in_query:
+        if name in FREE:
+            continue
         for text in ("99999999999999999999", "-1", "1e3", "sideways"):
-            if check(text):
-                answer = send(api, operation, params={name: text})
-                assert code(answer) == (400, "VALIDATION_ERROR"), (name, text)
-                assert answer.json()["detail"]["params"]["errors"][0]["path"] == name
+            answer = send(api, operation, params={name: text})
+            assert code(answer) == (400, "VALIDATION_ERROR"), (name, text)
+            assert answer.json()["detail"]["params"]["errors"][0]["path"] == name
 
 
 @every
 def test_headers_are_checked(api: httpx.Client, operation: Operation) -> None:
     wrong = {
         "X-Correlation-ID": "yesterday",
-        "X-Request-ID": "x" * 129,
         "X-Agent-Id": "a" * 256,
         "Idempotency-Key": "k" * 256,
     }
-    for name in operation.in_header:
+    for name in operation.in_header.keys() - {"X-Request-ID"}:
         answer = send(api, operation, headers={name: wrong[name]})
         assert code(answer) == (400, "VALIDATION_ERROR"), name
         assert answer.json()["detail"]["params"]["errors"][0]["path"] == name
-        assert answer.headers["X-Request-ID"] != wrong[name]
 
 
 @every
@@ -156,6 +159,11 @@ def test_the_request_id_comes_back(api: httpx.Client, operation: Operation) -> N
     assert send(api, operation, headers={"X-Request-ID": "4711/a"}).headers["X-Request-ID"] == "4711/a"
     ids = {send(api, operation, params={"x": "y"}).headers["X-Request-ID"] for _ in range(3)}
     assert len(ids) == 3
+    for unfit in ("x" * 129, "a b", b"\xe9"):
+        answer = send(api, operation, headers={"X-Request-ID": unfit}, params={"x": "y"})
+        assert code(answer) == (400, "VALIDATION_ERROR")
+        assert answer.json()["detail"]["params"]["errors"][0]["path"] == "x"
+        assert answer.headers["X-Request-ID"] != unfit
 
 
 @every_body
@@ -286,18 +294,53 @@ def test_several_faults_are_told_at_once(api: httpx.Client, things: Things) -> N
     assert [each["path"] for each in errors] == ["limit", "offset"]
 
 
-def test_a_compressed_body_is_read_and_measured(api: httpx.Client) -> None:
-    import gzip
+def test_a_compressed_body_is_not_taken(api: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    body = b'{"remote_origin": "/tmp/zip"}'
+    for encoding in ("gzip", "deflate", "br", "zstd", "x", "identity, gzip"):
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+        for content in (gzip.compress(body), body):
+            answer = api.post("/api/v1/projects", content=content, headers=headers)
+            assert code(answer) == (415, "UNSUPPORTED_MEDIA_TYPE"), encoding
+    assert not [each for each in caplog.records if each.exc_info or each.name == "imi.http"]
+    headers["Content-Encoding"] = "Identity"
+    assert api.post("/api/v1/projects", content=body, headers=headers).status_code == 201
 
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    answer = api.post(
-        "/api/v1/projects", content=gzip.compress(b'{"remote_origin": "/tmp/zip"}'), headers=headers
+
+def test_a_secret_in_a_link_is_refused(api: httpx.Client, things: Things) -> None:
+    link = {"work_item_id": things.work["id"], "pr_number": 1, "pr_url": "https://u:tok3n@host/x/1"}
+    ticket = {"work_item_id": things.work["id"], "plane_ticket_id": "T-1"}
+    for answer in (
+        api.post("/api/v1/links/pr", json=link),
+        *(
+            api.post("/api/v1/links/ticket", json=ticket | {"ticket_url": url})
+            for url in (
+                "http://tok3n@host",
+                "https://host@tok3n:1/",
+                "https://u:tok3n%2f@host#",
+                "ftp://host/x",
+            )
+        ),
+    ):
+        assert code(answer) == (400, "VALIDATION_ERROR")
+        assert "must be an http or https URL without user" in answer.text and "tok3n" not in answer.text
+    for url in ("https://host/@scope/x", "http://host:1?a=b@c", "https://host#@", "http://[::1]:80/x", None):
+        assert api.post("/api/v1/links/ticket", json=ticket | {"ticket_url": url}).is_success, url
+
+
+def test_an_agents_name_is_what_its_header_may_hold(api: httpx.Client, things: Things) -> None:
+    touch = {"id": UNKNOWN, "work_item_id": things.work["id"], "activity_type": "commit"}
+    for name in (" ", "a ", "", "\u00e9"):
+        for path in ("claim", "renew", "release"):
+            answer = api.post(f"/api/v1/work/{things.work['id']}/{path}", json={"agent_id": name})
+            assert code(answer) == (400, "VALIDATION_ERROR"), (path, name)
+        assert code(api.post("/api/v1/activities", json=[touch | {"agent_id": name}]))[0] == 400
+
+
+def test_a_time_that_does_not_fit_is_told_in_words(api: httpx.Client) -> None:
+    answer = api.get("/api/v1/events?start_time=yesterday")
+    assert answer.json()["detail"]["message"] == (
+        "start_time must be a time with its zone, such as 2026-02-11T10:30:00Z, from 1970 to 2200"
     )
-    assert answer.status_code == 201
-    bomb = gzip.compress(b" " * (64 << 20))
-    assert len(bomb) < 1 << 20
-    assert code(api.post("/api/v1/projects", content=bomb, headers=headers)) == (413, "TOO_LARGE")
-    assert code(api.post("/api/v1/projects", content=b"not zipped", headers=headers))[0] == 400
 
 
 def test_expect_continue_is_answered(api: httpx.Client) -> None:

@@ -101,6 +101,21 @@ def test_a_complaint_names_the_place() -> None:
     assert complaints(validator(schema), {"name": "four"}) == [{"path": "name", "message": "is too long"}]
     assert len(complaints(validator({"items": {"type": "string"}}), list(range(1000)))) == 20
     assert not complaints(validator({"pattern": "a$"}), 5)
+
+
+def test_a_whole_number_is_written_as_one() -> None:
+    whole = validator({"type": "integer"})
+    assert not complaints(whole, 10**30)
+    for other in (1.0, 1e3, True):
+        assert complaints(whole, other) == [{"path": "", "message": "is not of type integer"}]
+
+
+def test_what_a_text_must_be_is_said_in_words() -> None:
+    when = {"type": "string", "format": "date-time", "pattern": "Z$", "x-must-be": "a time, such as noon"}
+    said = [{"path": "", "message": "must be a time, such as noon"}]
+    assert complaints(validator(when), "soon") == said
+    assert complaints(validator(when), "2026-02-11T10:30:00+01:00") == said
+    assert complaints(validator(when), 5) == [{"path": "", "message": "is not of type string"}]
     assert (
         complaints(validator({"type": ["integer", "null"]}), "1")[0]["message"]
         == "is not of type integer or null"
