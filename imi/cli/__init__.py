@@ -12,11 +12,12 @@ import logging
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from imi import __version__
 from imi.cli.command import USAGE, Failure, fail
 
 # name: (module, what the list of commands says). A module holds `app`; a name that is not the module's own
@@ -73,12 +74,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict or refused, 5 server unreachable.",
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"imi {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """What exists, what is happening, where did it come from: a registry for a team of people and agents.
 
     Each command takes --json, and shows an example with --help.
@@ -128,4 +140,5 @@ def refuse(error: Any, as_json: bool) -> int:
             typer.echo(message, err=True)
             return USAGE
         message = "Missing command."
+    message = " ".join(message.split())  # a list of choices comes one a line
     return fail(Failure("USAGE", message, f"see {context} --help", USAGE), as_json)

@@ -12,10 +12,13 @@ from imi.cli.render import moment
 app = group("Leases of work items; commands of `imi work`.")
 
 
+def held(claim: dict[str, Any]) -> str:
+    """A claim in words: by whom, until when, with which token."""
+    return f"{claim['agent_id']} until {moment(claim['lease_until'])}, token {claim['fencing_token']}"
+
+
 def _show_claim(item: dict[str, Any]) -> str:
-    claim = item["claim"]
-    held = f"{claim['agent_id']} until {moment(claim['lease_until'])}, token {claim['fencing_token']}"
-    return f"{item['branch_name']} is held by {held}"
+    return f"{item['branch_name']} is held by {held(item['claim'])}"
 
 
 Ttl = Annotated[int, typer.Option(min=30, max=86400, help="Seconds that the lease holds.")]

@@ -28,7 +28,6 @@ EXIT = {
 }
 HINTS = {
     401: "give a key: --api-key or IMI_API_KEY; `imi up` writes one to its data directory (IMI_DATA_DIR)",
-    403: "this needs a key with a wider scope: imi keys create NAME --scope write",
     429: "wait a minute and try again",
     503: "the server is there, but not its database; try again in a moment",
 }
@@ -186,9 +185,19 @@ class Api:
         raise Failure(
             str(code),
             f"{message}{_facts(params)}",
-            detail.get("hint") or HINTS.get(answer.status_code),
+            detail.get("hint") or _scope(params) or HINTS.get(answer.status_code),
             EXIT.get(answer.status_code, FAILED),
         )
+
+
+def _scope(params: dict[str, Any]) -> str | None:
+    """What to do about a key whose scope is too narrow."""
+    needed = params.get("needed")
+    return (
+        f"give one with --api-key; an admin makes it: imi keys create NAME --scope {needed}"
+        if needed
+        else None
+    )
 
 
 def _facts(params: dict[str, Any]) -> str:

@@ -96,9 +96,12 @@ COMMON = _options(as_json=Json, debug=Debug)
 CONNECTION = _options(agent=Agent, api_url=ApiUrl, api_key=ApiKey)
 
 
-def command(app: typer.Typer, name: str, *, example: str, show: Show) -> Callable[[Function], Function]:
+def command(
+    app: typer.Typer, name: str, *, example: str, show: Show, add: Callable[[Any, Any], None] | None = None
+) -> Callable[[Function], Function]:
     """Register the decorated function as `name` of `app`. Its docstring is the help, `example` stands below;
-    `show` draws its data for people. The function itself is returned unchanged."""
+    `show` draws its data for people, and `add` gets the Api and that data, to add what only people need. The
+    function itself is returned unchanged."""
 
     def register(function: Function) -> Function:
         own = list(inspect.signature(function, eval_str=True).parameters.values())
@@ -112,6 +115,8 @@ def command(app: typer.Typer, name: str, *, example: str, show: Show) -> Callabl
                 connection = {option.name: values.pop(option.name) for option in CONNECTION}
                 with connect(quiet=as_json, **connection) as api:
                     data = function(api, **values)
+                    if add and not as_json:
+                        add(api, data)
             else:
                 data = function(**values)
             if as_json:

@@ -19,6 +19,7 @@ from imi.cli.arguments import (
 )
 from imi.cli.client import Api, is_uuid, segment
 from imi.cli.command import CONFLICT, NOT_FOUND, Failure, command, group
+from imi.cli.names import PROJECT, name_projects
 from imi.cli.render import Column, page, table
 
 app = group("Components of a project, and what depends on what.")
@@ -58,8 +59,10 @@ def _component_id(api: Api, component: str, project: str | None) -> str:
         Column("kind", "kind"),
         Column("path", "path", cut=True),
         Column("enabled", "enabled"),
-        Column("id", "id"),
+        PROJECT,
+        Column("id", "id", wide=110),
     ),
+    add=lambda api, page: name_projects(api, page["items"], "parent_project_id"),
 )
 def list_(
     api: Api,
@@ -163,7 +166,11 @@ def relate(
     api: Api,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="A component: its id or its name.")],
     relation: Annotated[
-        Relation, typer.Argument(help="What the first is to the second.", metavar="RELATION")
+        Relation,
+        typer.Argument(
+            metavar="RELATION",
+            help="What the first is to the second: depends_on, produces_events_for or consumes_events_from.",
+        ),
     ],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="The other component.")],
     project: Within = None,

@@ -63,7 +63,10 @@ def register(
     trunk_path: TrunkPath = None,
     metadata: Metadata = None,
 ) -> Any:
-    """Register a repository and print its id. Known already: the same id. Removed before: it is back."""
+    """Register a repository and print its id. Known already: the same id. Removed before: it is back.
+
+    Work that ended when it was removed stays ended.
+    """
     return api.post(
         "/projects",
         given(
@@ -112,10 +115,13 @@ def update(
     app,
     "remove",
     example="imi projects remove https://github.com/33GOD/old-one",
-    show=lambda data: "removed, with its active work items; registering it again brings it back",
+    show=lambda data: "removed, and its active work ended; registering it again brings the project back",
 )
 def remove(api: Api, project: Project) -> Any:
-    """Take a project out of the lists. Its active work goes with it; nothing is deleted."""
+    """Take a project out of the lists and end its active work. Nothing is deleted.
+
+    Registering it again brings the project back, with its id and history; the work stays ended.
+    """
     return api.call("DELETE", f"/projects/{segment(api.project_id(project))}").data
 
 
@@ -138,6 +144,12 @@ def scan(
     it. Running it again changes only what has changed. Clones without a remote are reported and passed over,
     since nothing else names a project on every machine; so is what git cannot read. Hidden folders and
     node_modules are not searched.
+
+    Merged is a branch of which nothing is left to merge: no commits that the trunk lacks, and no uncommitted
+    files. Ended is one whose work item was completed, by a person or a merged pull request, with the commit
+    the branch is still at; new commits, or uncommitted files, are new work and get a new item. Elsewhere is
+    one that another machine tracks, duplicate one that another clone here has checked out, newer one of which
+    the registry has a later report.
     """
     from imi.cli.scan import scan
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,13 +61,15 @@ def moment(text: Any) -> str:
 @dataclass(frozen=True)
 class Column:
     """A table's column: its title, and the row's key or a function of the row. One that may be `cut` gives up
-    its room when the terminal is narrow; one that is `wide` shows only from that many columns on."""
+    its room when the terminal is narrow; one that is `wide` shows only from that many columns on, one that is
+    `rare` only if some row has something there."""
 
     title: str
     value: str | Callable[[Mapping[str, Any]], Any]
     cut: bool = False
     wide: int = 0
     right: bool = False
+    rare: bool = False
 
     def text(self, row: Mapping[str, Any]) -> str:
         """The cell of a row."""
@@ -89,12 +91,14 @@ def console(stderr: bool = False) -> Console:
     )
 
 
-def table(rows: Iterable[Mapping[str, Any]], *columns: Column) -> RenderableType:
-    """The rows as a table."""
+def table(rows: Sequence[Mapping[str, Any]], *columns: Column) -> RenderableType:
+    """The rows as a table, and below it the columns for which the terminal is too narrow."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     room = console().width
+    columns = tuple(c for c in columns if not c.rare or any(c.text(row) != "-" for row in rows))
     shown = [column for column in columns if column.wide <= room]
     drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for column in shown:
@@ -103,7 +107,8 @@ def table(rows: Iterable[Mapping[str, Any]], *columns: Column) -> RenderableType
     for row in rows:
         texts = (column.text(row) for column in shown)
         drawn.add_row(*(Text(t, STYLES.get(t, ""), no_wrap=True, overflow="ellipsis") for t in texts))
-    return drawn
+    hidden = ", ".join(column.title for column in columns if column not in shown)
+    return Group(drawn, f"on a wider terminal also: {hidden}") if hidden else drawn
 
 
 def page(*columns: Column) -> Callable[[Mapping[str, Any]], Any]:

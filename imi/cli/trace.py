@@ -7,6 +7,7 @@ import typer
 from imi.cli.arguments import OfProject
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.names import PROJECT, name_projects
 from imi.cli.render import Column, moment, table
 
 app = group("Follow a ticket, pull request, deploy, branch, commit or work item both ways.")
@@ -19,9 +20,10 @@ CHAIN = {
     ),
     "work_items": (
         Column("work item", "branch_name", cut=True),
+        PROJECT,
         Column("status", "status"),
         Column("owner", "owner_id", cut=True),
-        Column("id", "id"),
+        Column("id", "id", wide=100),
     ),
     "prs": (
         Column("pr", "pr_number"),
@@ -38,27 +40,37 @@ CHAIN = {
 }
 
 
+def tables(chain: dict[str, Any]) -> list[Any]:
+    """A table for each kind of which there is something, with empty lines between them."""
+    parts: list[Any] = []
+    for kind, columns in CHAIN.items():
+        if rows := chain.get(kind):
+            parts += ["", table(rows, *columns)]
+    return parts[1:]
+
+
 def _show(trace: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    parts: list[Any] = []
-    for kind, columns in CHAIN.items():
-        if rows := trace["chain"][kind]:
-            parts += [table(rows, *columns), ""]
-    return (
-        Group(*parts[:-1])
-        if parts
-        else f"nothing is linked to {trace['entity']['type']} {trace['entity']['id']}"
-    )
+    parts = tables(trace["chain"])
+    entity = trace["entity"]
+    return Group(*parts) if parts else f"nothing is linked to {entity['type']} {entity['id']}"
 
 
 Kind = Literal["ticket", "pr", "deploy", "branch", "commit", "work"]
 
 
-@command(app, "trace", example="imi trace ticket PROJ-123", show=_show)
+def _name_projects(api: Api, trace: dict[str, Any]) -> None:
+    name_projects(api, trace["chain"]["work_items"])
+
+
+@command(app, "trace", example="imi trace ticket PROJ-123", show=_show, add=_name_projects)
 def trace(
     api: Api,
-    kind: Annotated[Kind, typer.Argument(help="What the id names.", metavar="KIND")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(help="What the id names: ticket, pr, deploy, branch, commit or work.", metavar="KIND"),
+    ],
     entity: Annotated[
         str,
         typer.Argument(

@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import struct
@@ -15,13 +16,14 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 
 from imi import __version__, cli
 from imi.cli import client, render
+from imi.cli.arguments import Relation
 from tests.commandline import Imi
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -69,9 +71,24 @@ class TestHelp:
         shown = imi(*path.split(), "--help").out
         assert "Example: " in shown
         assert f"imi {path}" in leaf.epilog
-        refused = imi.error(2, *path.split(), "--no-such-option")
-        assert refused["code"] == "USAGE"
-        assert "--no-such-option" in str(refused["message"])
+        assert imi(*path.split(), "-h" if path != "db psql" else "--help").out == shown
+        if path != "db psql":  # whose options are psql's
+            refused = imi.error(2, *path.split(), "--no-such-option")
+            assert refused["code"] == "USAGE"
+            assert "--no-such-option" in str(refused["message"])
+
+    @pytest.mark.parametrize(
+        ("command", "values"),
+        [
+            ("trace", "ticket pr deploy branch commit work"),
+            ("components relate a", " ".join(get_args(Relation))),
+        ],
+    )
+    def test_what_an_argument_may_be_is_said(self, imi: Imi, command: str, values: str) -> None:
+        ran = imi(*command.split(), code=2)
+        assert f"Choose from: {', '.join(values.split())}\n  see imi " in ran.err
+        shown = imi(*command.split()[:2], "--help").out
+        assert all(value in shown for value in values.split())
 
     def test_the_list_of_commands_imports_none_of_them(self) -> None:
         program = (
@@ -108,7 +125,7 @@ class TestHelp:
         assert "list" not in found
 
     def test_version(self, imi: Imi) -> None:
-        assert imi("version").out == f"imi {__version__}\n"
+        assert imi("version").out == imi("--version").out == f"imi {__version__}\n"
         assert imi.data("version") == {"version": __version__}
 
 
@@ -348,7 +365,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize("width", [80, 120])
     @pytest.mark.parametrize("command", ["projects list", "work list", "work inflight", "components list"])
-    def test_a_table_fits_its_terminal_with_whole_ids(self, tmp_path: Path, width: int, command: str) -> None:
+    def test_a_table_fits_its_terminal(self, tmp_path: Path, width: int, command: str) -> None:
         row = project(
             branch_name="feat/" + "x" * 90,
             owner_id="somebody.with.a.long.name@example.org",
@@ -362,18 +379,33 @@ class TestTerminal:
             kind="submodule",
             path="some/where/" * 9,
             enabled=True,
+            project_id="01980c1e-0000-7000-8000-000000000000",
+            parent_project_id="01980c1e-0000-7000-8000-000000000000",
+            claim={"agent_id": "an-agent-with-a-long-name"},
+            name="a-component-or-project-with-a-long-name",
         )
         page = json.dumps({"items": [row], "total": 1, "offset": 0, "limit": 1})
+        project_answer = json.dumps(project(id=row["project_id"], name="the-projects-name"))
         program = (
             "import httpx, sys; from imi import cli\n"
-            f"httpx.HTTPTransport.handle_request = lambda *_: httpx.Response(200, content={page!r})\n"
+            f"def handle(_, request):\n"
+            f"    one = request.url.path.endswith({row['project_id']!r})\n"
+            f"    return httpx.Response(200, content={project_answer!r} if one else {page!r})\n"
+            "httpx.HTTPTransport.handle_request = handle\n"
             f"sys.exit(cli.run({command.split()!r}))"
         )
-        lines = on_terminal(width, [sys.executable, "-c", program])
-        assert len(lines) == 2
-        assert max(len(line) for line in lines) <= width
-        assert row["id"] in lines[1]
-        assert "…" in lines[1], "what is too long says so"
+        header, drawn, *rest = on_terminal(width, [sys.executable, "-c", program])
+        assert max(len(line) for line in (header, drawn)) <= width
+        assert "…" in drawn, "what is too long says so"
+        if "id" in header.split():
+            assert row["id"] in drawn, "an id is whole"
+        else:
+            assert width == 80 and re.match("on a wider terminal also: .*id", rest[0])
+        if "work" in command:
+            assert {"branch", "project", "status", "commits", "files", "owner", "holder"} <= set(
+                header.split()
+            )
+            assert all(part in drawn for part in ("feat", "the-", "uncommitted", "+10 -20", "some", "an-"))
 
     def test_what_lasts_shows_how_far_it_is(self) -> None:
         program = (
@@ -402,7 +434,7 @@ def on_terminal(width: int, command: list[str]) -> list[str]:
     """The lines that a command draws on a terminal, without their colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(width)}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     drawn = b""

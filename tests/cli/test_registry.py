@@ -146,6 +146,40 @@ class TestWork:
         assert found["age_seconds"] >= 0
         assert "feat/login" in imi(*asked).out
 
+    @pytest.mark.parametrize("few", [0, 50])
+    def test_tables_say_in_which_project_and_who_holds_it(
+        self,
+        imi: Imi,
+        item: dict[str, Any],
+        project: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        few: int,
+    ) -> None:
+        monkeypatch.setattr("imi.cli.names.FEW", few)
+        imi("work", "update", item["id"], "--ahead", 1)
+        imi("components", "register", project["id"], "part", "part")
+        for asked in ("work list", "work inflight", "components list"):
+            header, row = imi(*asked.split(), "--project", project["id"]).lines
+            assert ("project" in header, project["name"] in row, "holder" in header) == (True, True, False)
+        assert project["name"] in imi("trace", "work", item["id"]).out
+        imi("work", "claim", item["id"], "--agent", "holder-7")
+        for asked in ("work list", "work inflight"):
+            header, row = imi(*asked.split(), "--project", project["id"]).lines
+            assert ("holder" in header, "holder-7" in row) == (True, True)
+            assert "project" not in imi.data(*asked.split(), "--project", project["id"])["items"][0]
+
+    def test_get_shows_its_claim_and_links(
+        self, imi: Imi, item: dict[str, Any], project: dict[str, Any]
+    ) -> None:
+        assert imi.data("work", "get", item["id"])["links"] == {"tickets": [], "prs": [], "deploys": []}
+        imi("work", "claim", item["id"], "--agent", "holder-7")
+        imi("links", "ticket", item["id"], "GET-1")
+        shown = imi("work", "get", item["id"]).out
+        assert re.search(r"^claim +holder-7 until .*, token 1$", shown, re.MULTILINE)
+        assert re.search(rf"^project +{project['name']}$", shown, re.MULTILINE)
+        assert "GET-1" in shown
+        assert imi.error(3, "work", "get", uuid.uuid4())["code"] == "NOT_FOUND"
+
     def test_complete_once(self, imi: Imi, item: dict[str, Any]) -> None:
         done = ("work", "complete", item["id"], "--type", "merged")
         assert imi(*done).out == "feat/login is merged\n"
@@ -359,7 +393,8 @@ class TestKeysAndStats:
         assert (listed["scope"], "key" in listed) == ("write", False)
         assert key not in imi("keys", "list").out
         imi.data("work", "list", "--api-key", key)
-        assert imi.error(4, "keys", "list", "--api-key", key)["code"] == "FORBIDDEN"
+        refused = imi.error(4, "keys", "list", "--api-key", key)
+        assert (refused["code"], str(refused["hint"]).endswith("--scope admin")) == ("FORBIDDEN", True)
         assert imi.data("keys", "revoke", listed["id"]) is None
         assert imi("keys", "revoke", listed["id"]).out.startswith("revoked")
 
