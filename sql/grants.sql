@@ -18,11 +18,8 @@ begin
   for v_step in
     with recursive doors (role, name) as (
       values
-        ('imi_api', 'logic.key_check'), ('imi_reader', 'logic.key_check'),
-        ('imi_api', 'logic.once'),
-        ('imi_api', 'logic.log_floor'), ('imi_reader', 'logic.log_floor'), ('imi_worker', 'logic.log_floor'),
-        ('imi_api', 'logic.health'), ('imi_reader', 'logic.health'),
-        ('imi_api', 'logic.metrics'), ('imi_reader', 'logic.metrics')
+        ('imi_api', 'logic.key_check'), ('imi_api', 'logic.once'),
+        ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics')
     ), routines as (
       select pg_proc.*, pg_namespace.nspname
       from pg_proc join pg_namespace on pg_namespace.oid = pg_proc.pronamespace

@@ -47,8 +47,8 @@ class Exchange:
         self.headers = request.headers
         self.method = "GET" if request.method == "HEAD" else request.method
         target = request.raw_path
-        self.target = target if target[:1] == "/" else request.rel_url.raw_path_qs
-        self.path, _, self.query = self.target.partition("?")
+        target = target if target[:1] == "/" else request.rel_url.raw_path_qs
+        self.path, _, self.query = target.partition("?")
         given = self.headers.get("X-Request-ID", "")
         self.id = given if REQUEST_ID.fullmatch(given) else new_id
         self.about: dict[str, Any] = {"request_id": self.id}
@@ -91,8 +91,6 @@ class Api:
 
     async def answer(self, exchange: Exchange) -> Reply:
         """The reply, or an exception."""
-        if not exchange.target.isascii():
-            raise invalid("the path or the query", "is not ASCII: percent-encode it")
         methods, segments = self.contract.find(exchange.path)
         operation = methods.get(exchange.method)
         if operation is None:

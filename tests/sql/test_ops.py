@@ -226,6 +226,10 @@ async def test_the_server_asks_for_its_figures_as_the_reader(connect):
     reader = await connect("reader")
     assert json.loads(await reader.fetchval("select logic.health()"))["database"] == "connected"
     assert json.loads(await reader.fetchval("select logic.metrics()"))["log_bytes"] > 0
+    api = await connect("api")
+    for door in ("health", "metrics"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await api.fetchval(f"select logic.{door}()")
 
 
 async def test_settings_show_the_release_the_server_and_the_limits_of_the_logins(operator, database):
