@@ -52,7 +52,7 @@ class Settings:
     api_key: str | None = field(default=None, repr=False)
     auth: bool = True
     cors_origins: tuple[str, ...] = ()
-    api_url: str = "http://localhost:8400"
+    api_url: str | None = None
     repo_root: Path | None = None
     agent: str | None = None
     work_item: str | None = None

@@ -31,6 +31,7 @@ HINTS = {
     429: "wait a minute and try again",
     503: "the server is there, but not its database; try again in a moment",
 }
+DEFAULT_URL = "http://localhost:8400"
 PAGE = 1000
 """How many items a page asks for when all of a list is wanted; the server may answer fewer."""
 
@@ -53,7 +54,7 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         settings = config.load()
     except config.ConfigError as error:
         raise Failure("CONFIG", str(error)) from None
-    url = (api_url or settings.api_url).rstrip("/")
+    url = (api_url or settings.api_url or _left(settings.data_dir, "server.url") or DEFAULT_URL).rstrip("/")
     try:
         parts = urlsplit(url)
         here = _is_loopback(parts.hostname or "")
@@ -63,7 +64,7 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
     if not valid:
         usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
     actor = agent or settings.agent or f"{_user()}@{socket.gethostname()}"
-    key = api_key or settings.api_key or (_admin_key(settings.data_dir) if here else None)
+    key = api_key or settings.api_key or (_left(settings.data_dir, "admin.key") if here else None)
     headers = {"X-Agent-Id": actor} | ({"Authorization": f"Bearer {key}"} if key else {})
     if not all(value.isascii() and value.isprintable() for value in headers.values()):
         usage("an agent's name and a key are printable ASCII", "see --agent and --api-key")
@@ -98,10 +99,10 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _admin_key(data_dir: Path) -> str | None:
-    """The key that `imi up` left for this user; None when there is none or it is someone else's to read."""
+def _left(data_dir: Path, name: str) -> str | None:
+    """What `imi up` left there for this user; None when there is none or it is someone else's to read."""
     try:
-        return (data_dir / "admin.key").read_text(errors="replace").strip()
+        return (data_dir / name).read_text(errors="replace").strip()
     except OSError:
         return None
 

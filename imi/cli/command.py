@@ -71,7 +71,11 @@ Agent = Annotated[
 ]
 ApiUrl = Annotated[
     str | None,
-    typer.Option(help="The server.  [default: IMI_API_URL, else http://localhost:8400]", show_default=False),
+    typer.Option(
+        help="The server.  [default: IMI_API_URL, else the imi up of the data directory, "
+        "else http://localhost:8400]",
+        show_default=False,
+    ),
 ]
 ApiKey = Annotated[
     str | None,

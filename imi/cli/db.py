@@ -12,7 +12,7 @@ import typer
 
 from imi.cli import files
 from imi.cli.command import CONFLICT, Debug, Failure, Json, command, group, print_json
-from imi.cli.owner import RESTART, EnvFile, Yes, load, place, run, sure
+from imi.cli.owner import EnvFile, Yes, keep_admin_key, load, place, run, sure
 from imi.cli.render import note
 
 app = group(
@@ -75,13 +75,16 @@ def status(env_file: EnvFile = None) -> Any:
 
 
 def _show_reset(data: dict[str, Any]) -> str:
-    note(RESTART)
+    note("all API keys are gone; an admin.key in the data directory holds a new one")
     return "reset"
 
 
 @command(app, "reset", example="imi db reset", show=_show_reset)
 def reset(env_file: EnvFile = None, yes: Yes = False) -> Any:
-    """Drop all that iMi keeps in this database and migrate anew. Asks; a database by URL wants --yes."""
+    """Drop all that iMi keeps in this database and migrate anew. Asks; a database by URL wants --yes.
+
+    All API keys go too. A running `imi up` goes on, and its data directory gets a new admin key.
+    """
     from imi.database import archive
 
     settings = load(env_file)
@@ -90,7 +93,12 @@ def reset(env_file: EnvFile = None, yes: Yes = False) -> Any:
         raise Failure("REFUSED", loss, "say --yes if you mean it", CONFLICT)
     if not yes:
         sure(loss, "Drop it?")
-    run(settings, archive.reset)
+
+    async def work(url: str) -> None:
+        await archive.reset(url)
+        await keep_admin_key(settings, url)
+
+    run(settings, work)
     return {"reset": True}
 
 
@@ -175,7 +183,7 @@ def backup(
 
 
 def _show_restored(data: dict[str, str]) -> str:
-    note(RESTART)
+    note("the API keys are the backup's; an admin.key in the data directory holds one that is valid")
     return "restored"
 
 
@@ -185,13 +193,22 @@ def restore(
     env_file: EnvFile = None,
     yes: Yes = False,
 ) -> Any:
-    """Bring a backup back, and migrate it to this release. Asks before it replaces data that is there."""
+    """Bring a backup back, and migrate it to this release. Asks before it replaces data that is there.
+
+    The API keys are then the backup's. A running `imi up` goes on; a data directory whose admin key is none
+    of them gets a new one.
+    """
     from imi.database import archive
 
     settings = load(env_file)
     if not yes and run(settings, archive.occupied):
         yes = sure(f"This replaces all that iMi keeps in {place(settings)}", "Replace it?")
-    run(settings, lambda url: archive.restore(url, file, replace=yes))
+
+    async def work(url: str) -> None:
+        await archive.restore(url, file, replace=yes)
+        await keep_admin_key(settings, url)
+
+    run(settings, work)
     return {"restored": str(file)}
 
 

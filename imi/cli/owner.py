@@ -23,8 +23,6 @@ EnvFile = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
-RESTART = "restart every running imi up and imi serve: the database's passwords and the keys are others now"
-
 
 def load(env_file: Path | None) -> Settings:
     """Read the settings; what is wrong with them is one sentence."""
@@ -49,6 +47,16 @@ def run(settings: Settings, work: Callable[[str], Awaitable[Answer]]) -> Answer:
         return asyncio.run(with_url())
     except DatabaseError as error:
         raise Failure("DATABASE", str(error)) from None
+
+
+async def keep_admin_key(settings: Settings, url: str) -> None:
+    """Make the key of the data directory open the database as it is now, so that nobody has to restart."""
+    from imi.cli import adminkey
+    from imi.database.pool import connect_owner
+
+    if adminkey.file_in(settings.data_dir).exists():
+        async with connect_owner(url) as connection:
+            await adminkey.ensure(connection, settings.data_dir)
 
 
 def place(settings: Settings) -> str:

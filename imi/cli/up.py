@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from imi.cli import adminkey
 from imi.cli.command import CONFLICT, Debug, Failure, Json, group, print_json
 
 if TYPE_CHECKING:
     from imi.config import Settings
-    from imi.database.pool import Pools
 
 app = group("The server.")
 
@@ -32,9 +32,6 @@ EnvFile = Annotated[
     Path | None,
     typer.Option(help="Settings from this file.  [default: .env in the data directory]", show_default=False),
 ]
-# A key is made by the function that POST /api/v1/api-keys calls.
-MAKE_KEY = "select api.api_key_create(p_body => $1::text::json, p_context => $2::text::json) ->> 'key'"
-KEY_CHECK = "select scope from logic.key_check($1::text)"
 
 
 @app.command("up", epilog="Example: imi up --port 8400")
@@ -48,7 +45,8 @@ def up(
     """Run all of iMi in one process: the database, its migration, the API; Ctrl-C stops it.
 
     Without IMI_DATABASE_URL it runs a PostgreSQL of its own in the data directory. It writes a first admin
-    key to admin.key there, and a backup a day to backups/ (the last seven are kept).
+    key to admin.key there, its URL to server.url (other commands find it there), and a backup a day to
+    backups/ (the last seven are kept).
     """
     _run(_up, host, port, env_file, as_json)
 
@@ -135,10 +133,11 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     url = await stack.enter_async_context(located(settings))
     await deploy.migrate(url)
     opened = await stack.enter_async_context(pools(url, settings))
-    key = await _admin_key(opened, settings.data_dir)
+    key = await adminkey.ensure(opened.api, settings.data_dir)
     await stack.enter_async_context(serving(settings, opened, listener))
     backups = asyncio.create_task(archive.daily(url, settings.data_dir))
     stack.callback(backups.cancel)
+    stack.callback(_leave_url(settings, listener).unlink, missing_ok=True)
     return _said(settings, listener) | {"data_dir": str(settings.data_dir), "admin_key": str(key)}
 
 
@@ -153,22 +152,15 @@ async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     return _said(settings, listener)
 
 
-async def _admin_key(opened: Pools, data_dir: Path) -> Path:
-    """The file that holds an admin key which opens this database; a new one is made when there is none."""
-    from hashlib import sha256
-
-    file = data_dir / "admin.key"
+def _leave_url(settings: Settings, listener: socket.socket) -> Path:
+    """Write where this server is to the file in which commands with this data directory look for it."""
+    anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    here = replace(settings, host=anywhere.get(settings.host, settings.host))
+    file = settings.data_dir / "server.url"
     try:
-        key = file.read_text().strip() if file.exists() else ""
-        if await opened.api.fetchval(KEY_CHECK, sha256(key.encode()).hexdigest()) != "admin":
-            key = await opened.api.fetchval(MAKE_KEY, '{"name": "imi up", "scope": "admin"}', "{}")
-            partial = file.with_suffix(".partial")
-            partial.unlink(missing_ok=True)
-            partial.touch(mode=0o600, exist_ok=False)
-            partial.write_text(f"{key}\n")
-            partial.rename(file)
+        file.write_text(f"{_said(here, listener)['url']}\n")
     except OSError as error:
-        raise Failure("FAILED", f"Cannot keep the admin key in {file}: {error.strerror}") from None
+        raise Failure("FAILED", f"Cannot write {file}: {error.strerror}") from None
     return file
 
 

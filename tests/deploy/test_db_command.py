@@ -110,7 +110,7 @@ def test_reset_wants_yes_for_a_database_by_url(by_url, imi):
     count = ("psql", "--", "-Atc", "select count(*) > 0 from imi.projects")
     assert imi(*count)[1] == "t\n"
     code, out, err = imi("reset", "--yes")
-    assert (code, out, err.startswith("restart every running imi up")) == (0, "reset\n", True)
+    assert (code, out, err.startswith("all API keys are gone")) == (0, "reset\n", True)
     assert imi(*count)[1] == "f\n"
 
 
@@ -174,7 +174,7 @@ def test_backup_and_restore(by_url, imi, tmp_path, data_dir, monkeypatch):
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     assert imi("restore", file)[0] == 1
     code, out, err = imi("restore", file, "--yes")
-    assert (code, out, err.startswith("restart every running imi up")) == (0, "restored\n", True)
+    assert (code, out, err.startswith("the API keys are the backup's")) == (0, "restored\n", True)
     imi("reset", "--yes")
     assert imi("restore", file)[:2] == (0, "restored\n"), "nothing is lost, so nobody is asked"
     (data_dir / "file").write_text("")
