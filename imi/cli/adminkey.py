@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 # A key is made by the function that POST /api/v1/api-keys calls.
 MAKE_KEY = "select api.api_key_create(p_body => $1::text::json, p_context => $2::text::json) ->> 'key'"
-KEY_CHECK = "select scope from logic.key_check($1::text)"
 
 
 def file_in(data_dir: Path) -> Path:
@@ -23,10 +22,13 @@ def file_in(data_dir: Path) -> Path:
 
 async def ensure(database: Connection | Pool, data_dir: Path) -> Path:
     """The file that holds an admin key which opens this database; a new one is made when there is none."""
+    from imi.database.pool import KEY_CHECK
+
     file = file_in(data_dir)
     try:
         key = file.read_text().strip() if file.exists() else ""
-        if await database.fetchval(KEY_CHECK, sha256(key.encode()).hexdigest()) != "admin":
+        known = await database.fetchrow(KEY_CHECK, sha256(key.encode()).hexdigest())
+        if not known or known["scope"] != "admin":
             key = await database.fetchval(MAKE_KEY, '{"name": "imi up", "scope": "admin"}', "{}")
             partial = file.with_suffix(".partial")
             partial.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Pool, Record
 
 NOT_MIGRATED = "This database is not migrated to this release: run `imi db migrate`"
+# The door to the keys; the parameter is the SHA-256 of a whole key, in hex.
+KEY_CHECK = "select key_id::text, name, scope from logic.key_check($1::text)"
 PATIENCE = 5.0  # seconds to wait for a connection when all are busy
 # Serialization, deadlock, a changed plan: everything was rolled back and another try may go through.
 REPEATABLE = frozenset(("40001", "40P01", "0A000"))

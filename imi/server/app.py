@@ -19,9 +19,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from imi import logs
 from imi.config import ConfigError, Settings
-from imi.database.pool import Pools
+from imi.database.pool import KEY_CHECK, Pools
 from imi.server.auth import Borders, Keys, Principal, is_loopback
-from imi.server.calls import KEY_CHECK, Calls, Reply
+from imi.server.calls import Calls, Reply
 from imi.server.contract import Contract, Operation, load
 from imi.server.errors import UNREADY, ApiError, invalid, translate
 from imi.server.observe import Metrics, Probes

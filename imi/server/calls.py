@@ -19,9 +19,8 @@ from imi.server.contract import CATALOGUE, Contract, Operation
 if TYPE_CHECKING:
     from asyncpg import Pool, Record
 
-# The doors in logic that no operation names.
+# Doors in logic that no operation names.
 ONCE = "select status, body from logic.once($1::text, $2::text::json, $3::text::json)"
-KEY_CHECK = "select key_id::text, name, scope from logic.key_check($1::text)"
 HEALTH = "select logic.health()"
 METRICS = "select logic.metrics()"
 
