@@ -104,7 +104,8 @@ class Keys:
         look = self._looks.get(digest)
         if look is None:
             look = self._looks[digest] = asyncio.ensure_future(self._find(digest))
-            look.add_done_callback(lambda done: self._looks.pop(digest) and done.exception())  # if nobody asks
+            look.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if nobody asks
+            look.add_done_callback(lambda _: self._looks.pop(digest))
         return asyncio.shield(look)
 
     async def _find(self, digest: str) -> Principal | None:
