@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-FLIGHTS = 2  # statements at a time
+FLIGHTS = 3  # statements of one function at a time
 
 Arguments = Sequence[str | None]
 
@@ -17,7 +17,7 @@ class Batch:
 
     `one` runs a single call and answers its row; `many` takes one array for each argument and answers the
     rows of at most `most` calls, in their order. A call that finds nothing under way goes at once, with what
-    else came in the same turn of the loop; while two statements are under way, the next calls gather. When a
+    else came in the same turn of the loop; while three statements are out, the next calls gather. When a
     statement fails, each of its calls runs once alone, so that one call's fault is not its neighbours'.
     """
 
