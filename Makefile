@@ -47,17 +47,23 @@ bench: setup ## requests/s and latencies beside their references
 	$(BIN)/python -m tests.bench
 
 # One process in the background, its log and pid in .run/: store is imi up, api is imi serve beside it on 8401.
+answers = import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + '/health', timeout=5)
 start-store: command = up
 start-api: command = serve --port 8401
 start-%: setup
 	@mkdir -p .run
 	@if [ -s .run/$*.pid ] && kill -0 $$(cat .run/$*.pid) 2>/dev/null; then echo "runs already, pid $$(cat .run/$*.pid)" >&2; exit 1; fi
 	@nohup $(BIN)/imi $(command) >.run/$*.log 2>&1 </dev/null & echo $$! >.run/$*.pid
-	@echo "started, pid $$(cat .run/$*.pid), log in .run/$*.log"
+	@pid=$$(cat .run/$*.pid); for half in $$(seq 120); do \
+	  kill -0 $$pid 2>/dev/null || { cat .run/$*.log >&2; rm .run/$*.pid; echo "did not start" >&2; exit 1; }; \
+	  url=$$(sed -n 's/^ *listens on *//p' .run/$*.log); \
+	  if [ "$$url" ] && no_proxy='*' $(BIN)/python -c "$(answers)" $$url 2>/dev/null; then echo "started on $$url, pid $$pid, log in .run/$*.log"; exit; fi; \
+	  sleep 0.5; \
+	done; echo "pid $$pid does not answer after a minute; its log is .run/$*.log" >&2; exit 1
 
 logs-%:
 	@tail -n 100 .run/$*.log
 
 stop-%:
-	@[ -s .run/$*.pid ] || { echo "does not run" >&2; exit 1; }
-	@pid=$$(cat .run/$*.pid); kill $$pid 2>/dev/null; while kill -0 $$pid 2>/dev/null; do sleep 0.1; done; rm .run/$*.pid; echo stopped
+	@pid=$$(cat .run/$*.pid 2>/dev/null); kill $${pid:-none} 2>/dev/null || { rm -f .run/$*.pid; echo "does not run" >&2; exit 1; }; \
+	while kill -0 $$pid 2>/dev/null; do sleep 0.1; done; rm .run/$*.pid; echo stopped
