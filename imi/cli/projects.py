@@ -145,11 +145,12 @@ def scan(
     since nothing else names a project on every machine; so is what git cannot read. Hidden folders and
     node_modules are not searched.
 
-    Merged is a branch of which nothing is left to merge: no commits that the trunk lacks, and no uncommitted
-    files; after a squash or rebase it has such commits, and counts as unfinished. Ended is one whose work item was completed, by a person or a merged pull request, with the commit
-    the branch is still at; new commits, or uncommitted files, are new work and get a new item. Elsewhere is
-    one that another machine tracks, duplicate one that another clone here has checked out, newer one of which
-    the registry has a later report.
+    Merged is a branch of which nothing is left to merge: no commits that the trunk lacks, and no
+    uncommitted files; after a squash or rebase it has such commits, and counts as unfinished. Ended is
+    one whose work item was completed, by a person or a merged pull request, with the commit the branch is
+    still at; new commits, or uncommitted files, are new work and get a new item. Elsewhere is one that
+    another machine tracks, duplicate one that another clone here has checked out, newer one of which the
+    registry has a later report.
     """
     from imi.cli.scan import scan
 
