@@ -142,8 +142,9 @@ def scan(
 
     Every local branch that is neither the trunk nor merged becomes a work item with its state as git tells
     it. Running it again changes only what has changed. Clones without a remote are reported and passed over,
-    since nothing else names a project on every machine; so is what git cannot read. Hidden folders and
-    node_modules are not searched.
+    since nothing else names a project on every machine; so is what git cannot read, and a bare repository
+    inside a working tree. Hidden folders and node_modules are not searched. Reading a clone runs no program
+    that it names and fetches nothing.
 
     Merged is a branch of which nothing is left to merge: no commits that the trunk lacks, and no
     uncommitted files; after a squash or rebase it has such commits, and counts as unfinished. Ended is

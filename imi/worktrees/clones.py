@@ -59,17 +59,26 @@ class Clone:
 def find(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
     """Every folder at or below `root` that is a working tree or a bare repository, in order of path. Hidden
     folders and node_modules are not searched and symbolic links not followed. What cannot be read is added to
-    `skipped` with the reason."""
+    `skipped` with the reason; so is a bare repository inside a working tree, settings and all the work of
+    whoever committed it there."""
 
     def note(error: OSError) -> None:
         skipped.append((Path(error.filename), error.strerror or "cannot be read"))
 
-    for folder, subfolders, files in os.walk(root, onerror=note):
+    within = any(map(git.is_work_tree, root.resolve().parents))
+    tree = root if within else None  # the outermost working tree that was entered last
+    for name, subfolders, files in os.walk(root, onerror=note):
+        folder = Path(name)
+        is_inside = tree is not None and folder.is_relative_to(tree)
         if ".git" in subfolders or ".git" in files:
-            yield Path(folder)
+            tree = tree if is_inside else folder
+            yield folder
         elif "HEAD" in files and {"objects", "refs"} <= set(subfolders):
-            yield Path(folder)
             subfolders.clear()
+            if is_inside:
+                skipped.append((folder, "a bare repository inside a working tree is not read"))
+            else:
+                yield folder
         subfolders[:] = sorted(name for name in subfolders if name[0] != "." and name not in UNSEARCHED)
 
 

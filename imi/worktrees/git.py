@@ -1,16 +1,24 @@
 """The git command: each function is one question to it, answered with plain values.
 
 git is run without a shell, in a repository given by path, with NUL-separated porcelain. References are whole
-(`refs/heads/…`) or commits, so no name can pass for an option. Nothing here writes, and a repository's own
-settings start no program of its choice (core.fsmonitor). Every failure is a GitError.
+(`refs/heads/…`) or commits, so no name can pass for an option. Every failure is a GitError.
+
+Nothing here writes, and nothing here starts a program that a repository names or sends git over any network:
+a clone is read before anybody has looked at it. File monitor and hooks are off and every protocol is refused,
+so a missing object is an error, never a fetch. Filters, which git has no switch for, are blanked one by one
+(`uncommitted_files`). A submodule is a repository of its own, with settings of its own: its work tree is read
+only where it is itself asked about.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # git sets these for its hooks: inherited, they would name another repository than the one asked about.
 REDIRECTS = frozenset(
@@ -26,23 +34,46 @@ REDIRECTS = frozenset(
         "PREFIX",
     )
 )
-QUIET = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+ENVIRONMENT = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
+    "IMI_BLANK": "",
+}
+# safe.bareRepository: here git never searches for one, so it need not refuse one.
+SETTINGS = ("core.fsmonitor=false", f"core.hooksPath={os.devnull}", "safe.bareRepository=all")
+FILTERS = r"^filter\..*\.(clean|smudge|process|required)$"
+LATE = 2**32 - 1
 
 
 class GitError(Exception):
     """git could not answer: its own reason, on one line."""
 
 
-def run(folder: Path, *arguments: str, accept: tuple[int, ...] = (0,), **environment: str) -> str:
-    """What git prints in `folder`; bytes that are not UTF-8 come as lone surrogates. GitError unless its exit
-    code is one of `accept`. `environment` is added to git's."""
+def run(
+    folder: Path,
+    *arguments: str,
+    accept: tuple[int, ...] = (0,),
+    fed: str = "",
+    blanked: Sequence[str] = (),
+    **environment: str,
+) -> str:
+    """What git prints about the work tree or repository that is `folder`, never one further up; bytes that
+    are not UTF-8 come as lone surrogates. GitError unless its exit code is one of `accept`. `fed` is its
+    standard input, the settings `blanked` are empty, and `environment` is added to git's."""
     inherited = {name: value for name, value in os.environ.items() if name not in REDIRECTS}
+    ceiling = {"GIT_CEILING_DIRECTORIES": str(folder.resolve().parent)}
+    settings = [part for setting in SETTINGS for part in ("-c", setting)]
+    # unlike -c, --config-env takes a name with an equals sign in it
+    settings += [f"--config-env={name}=IMI_BLANK" for name in blanked]
     try:
         done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", *arguments],
+            [part.encode(errors="surrogateescape") for part in ("git", *settings, *arguments)],
             cwd=folder,
-            env=inherited | QUIET | environment,
-            stdin=subprocess.DEVNULL,
+            env=inherited | ENVIRONMENT | ceiling | environment,
+            input=fed.encode(errors="surrogateescape"),
             capture_output=True,
             check=False,
         )
@@ -58,16 +89,24 @@ def run(folder: Path, *arguments: str, accept: tuple[int, ...] = (0,), **environ
 
 
 def common_dir(folder: Path) -> Path:
-    """The repository that `folder` is a working tree of (or is, when bare): one for all its worktrees. It is
-    never one further up: a broken clone inside another clone is broken."""
-    question = ("rev-parse", "--path-format=absolute", "--git-common-dir")
-    answer = run(folder, *question, GIT_CEILING_DIRECTORIES=str(folder.parent))
+    """The repository that `folder` is a working tree of (or is, when bare): one for all its worktrees."""
+    answer = run(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")
     return Path(answer.removesuffix("\n")).resolve()
 
 
+def is_work_tree(folder: Path) -> bool:
+    """Whether the folder is the root of a working tree, as far as this user can see."""
+    try:
+        return (folder / ".git").exists()
+    except OSError:
+        return False
+
+
 def top_level(folder: Path) -> Path:
-    """The root of the working tree that `folder` is in."""
-    return Path(run(folder, "rev-parse", "--show-toplevel").removesuffix("\n"))
+    """The root of the working tree that `folder` is in. A bare repository on the way up is passed over: a
+    clone may have brought it along."""
+    root = next((each for each in (folder, *folder.resolve().parents) if is_work_tree(each)), folder)
+    return Path(run(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
 
 
 def remotes(repository: Path) -> list[str]:
@@ -118,12 +157,40 @@ def divergence(repository: Path, trunk: str, branch: str) -> tuple[int, int]:
 
 def uncommitted_files(worktree: Path) -> int:
     """How many files of a worktree differ from its commit: staged, changed, in conflict, or new and not
-    ignored. A renamed file counts once."""
-    entries = iter(run(worktree, "status", "--porcelain=v2", "-z", "--untracked-files=all").split("\0"))
-    count = 0
+    ignored. A renamed file counts once; a submodule where another commit than the recorded one is checked
+    out.
+
+    A filter (git-lfs has one) is a program that a repository may name, and git-lfs runs others that it
+    names, so none runs, not even the user's own. What has a filter is therefore judged by size and times: a
+    file that was written again with the same content counts."""
+    filters = run(worktree, "config", "-z", "--name-only", "--get-regexp", FILTERS, accept=(0, 1))
+    blanked = tuple(dict.fromkeys(name for name in filters.split("\0") if name))
+    question = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty")
+    entries = iter(run(worktree, *question, blanked=blanked).split("\0"))
+    count, changed = 0, []
     for entry in entries:
         if entry:
             count += 1
+        if entry.startswith("1 .M"):
+            changed.append(entry.split(" ", 8)[8])
         if entry.startswith("2 "):
             next(entries)  # a renamed file's old path
-    return count
+    return count - (_misjudged(worktree, changed, blanked) if blanked and changed else 0)
+
+
+def _misjudged(worktree: Path, changed: list[str], blanked: Sequence[str]) -> int:
+    """How many of the changed files have a filter, and the size and times that the index has. git compares
+    the content of a file as young as the index, which without its filter always differs; so it is asked again
+    about a copy of the index that is younger than all files."""
+    attributes = run(worktree, "check-attr", "-z", "--stdin", "filter", fed="\0".join(changed)).split("\0")
+    answers = zip(attributes[:-1:3], attributes[2::3], strict=True)  # path, "filter", value, …
+    filtered = {path for path, value in answers if value not in ("unspecified", "unset", "set")}
+    if not filtered:
+        return 0
+    index = run(worktree, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix("\n")
+    with TemporaryDirectory() as folder:
+        copy = shutil.copyfile(index, f"{folder}/index")
+        os.utime(copy, (LATE, LATE))
+        question = ("diff-files", "-z", "--name-only", "--ignore-submodules=dirty")
+        older = run(worktree, *question, blanked=blanked, GIT_INDEX_FILE=copy)
+    return len(filtered.difference(older.split("\0")))
