@@ -1,12 +1,11 @@
-"""Where the database is, the connections to it (the owner's, and the pools of two logins), and a call."""
+"""Where the database is, and the connections to it: the owner's, and the pools of two logins."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import asyncpg
 
@@ -15,14 +14,11 @@ from imi.database import DatabaseError, embedded, said
 from imi.database.roles import login
 
 if TYPE_CHECKING:
-    from asyncpg import Connection, Pool, Record
+    from asyncpg import Connection, Pool
 
 NOT_MIGRATED = "This database is not migrated to this release: run `imi db migrate`"
 # The door to the keys; the parameter is the SHA-256 of a whole key, in hex.
 KEY_CHECK = "select key_id::text, name, scope from logic.key_check($1::text)"
-PATIENCE = 5.0  # seconds to wait for a connection when all are busy
-# Serialization, deadlock, a changed plan: everything was rolled back and another try may go through.
-REPEATABLE = frozenset(("40001", "40P01", "0A000"))
 CONNECT_TIMEOUT = 1.5  # seconds; a database that is away must be said to be away within two
 
 
@@ -128,26 +124,3 @@ async def _logins(url: str) -> dict[str, tuple[str, str]]:
     if not names or not found.keys() >= set(names.values()):
         raise DatabaseError(NOT_MIGRATED)
     return {kind: (name, found[name]) for kind, name in names.items()}
-
-
-async def fetch(pool: Pool, statement: str, *values: Any) -> Sequence[Record]:
-    """The rows of a statement, which is run once more if it was rolled back by no fault of its own.
-
-    Raises what asyncpg raises, and TimeoutError when every connection is busy for too long.
-    """
-    try:
-        return await _fetch(pool, statement, values)
-    except asyncpg.PostgresError as error:
-        if error.sqlstate not in REPEATABLE:
-            raise
-    return await _fetch(pool, statement, values)
-
-
-async def _fetch(pool: Pool, statement: str, values: Sequence[Any]) -> Sequence[Record]:
-    async with asyncio.timeout(PATIENCE):
-        connection = await pool.acquire()
-    try:
-        rows: Sequence[Record] = await connection.fetch(statement, *values)
-        return rows
-    finally:
-        await pool.release(connection)

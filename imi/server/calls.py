@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from imi.database.batch import Batch
-from imi.database.pool import Pools, fetch
+from imi.database.line import Line
+from imi.database.pool import Pools
 from imi.server.contract import CATALOGUE, Contract, Operation
 
 if TYPE_CHECKING:
-    from asyncpg import Pool, Record
+    from asyncpg import Record
 
 # Doors in logic that no operation names.
 ONCE = "select status, body from logic.once($1::text, $2::text::json, $3::text::json)"
@@ -39,15 +40,17 @@ class Calls:
 
     def __init__(self, pools: Pools) -> None:
         self.pools = pools
+        self._api = Line(pools.api)
+        self._reader = Line(pools.reader)
         self._batches: dict[str, Batch] = {}
 
     async def bind(self, contract: Contract) -> None:
         """Have the catalogue judge the contract and give it its statements. Raises ContractError."""
-        contract.judge(map(dict, await fetch(self.pools.api, CATALOGUE)))
+        contract.judge(map(dict, await self._api.fetch(CATALOGUE)))
         for each in contract.operations:
             if each.batch:
-                one = partial(fetch_one, self.pools.reader, each.statement)
-                many = partial(fetch, self.pools.reader, each.batch_statement)
+                one = partial(fetch_one, self._reader, each.statement)
+                many = partial(self._reader.fetch, each.batch_statement)
                 self._batches[each.id] = Batch(one, many, each.batch)
 
     async def operation(self, operation: Operation, texts: Sequence[str | None]) -> Reply:
@@ -55,19 +58,19 @@ class Calls:
         if operation.batch:
             row = await self._batches[operation.id].call(texts)
         else:
-            pool = self.pools.reader if operation.method == "GET" else self.pools.api
-            row = await fetch_one(pool, operation.statement, *texts)
+            line = self._reader if operation.method == "GET" else self._api
+            row = await fetch_one(line, operation.statement, *texts)
         return reply(row, operation.status)
 
     async def once(self, operation: Operation, texts: Sequence[str | None]) -> Reply:
         """Call an operation's function for an Idempotency-Key, or answer what is stored for it."""
         arguments = orjson.dumps(dict(zip(operation.arguments, texts[:-1], strict=False))).decode()
-        row = await fetch_one(self.pools.api, ONCE, operation.function, arguments, texts[-1])
+        row = await fetch_one(self._api, ONCE, operation.function, arguments, texts[-1])
         return reply(row, operation.status)
 
     async def door(self, statement: str, *texts: str) -> Record | None:
         """The row of a door in logic, or None."""
-        return next(iter(await fetch(self.pools.api, statement, *texts)), None)
+        return next(iter(await self._api.fetch(statement, *texts)), None)
 
 
 def reply(row: Record, status: int) -> Reply:
@@ -76,6 +79,6 @@ def reply(row: Record, status: int) -> Reply:
     return Reply(row[0] or status, row[1] and row[1].encode(), headers and orjson.loads(headers))
 
 
-async def fetch_one(pool: Pool, statement: str, *values: Any) -> Record:
+async def fetch_one(line: Line, statement: str, *values: Any) -> Record:
     """The one row of a statement."""
-    return (await fetch(pool, statement, *values))[0]
+    return (await line.fetch(statement, *values))[0]

@@ -12,7 +12,8 @@ from prometheus_client.core import GaugeMetricFamily
 
 from imi import __version__
 from imi.config import Settings
-from imi.database.pool import Pools, fetch
+from imi.database.line import Line
+from imi.database.pool import Pools
 from imi.server.calls import HEALTH, METRICS, Reply
 
 PATIENCE = 1.5  # seconds that the database has to answer
@@ -25,7 +26,7 @@ class Probes:
     """What the database says of itself, over connections of its own: a full pool is not a database away."""
 
     def __init__(self, settings: Settings, pools: Pools) -> None:
-        self._pool = pools.probe
+        self._line = Line(pools.probe)
         self._bus = "disconnected" if settings.rabbitmq_url else "embedded"
         self._under_way: dict[str, asyncio.Future[Any]] = {}
 
@@ -33,7 +34,7 @@ class Probes:
         """A door's document, or None if the database does not give it in time."""
         asked = self._under_way.get(door)  # one that hangs is not started again
         if asked is None or asked.done():
-            asked = self._under_way[door] = asyncio.ensure_future(fetch(self._pool, door))
+            asked = self._under_way[door] = asyncio.ensure_future(self._line.fetch(door))
             asked.add_done_callback(lambda done: done.cancelled() or done.exception())  # even if nobody asks
         await asyncio.wait((asked,), timeout=PATIENCE)
         return str(asked.result()[0][0]) if asked.done() and not asked.exception() else None

@@ -12,7 +12,7 @@ import yaml
 
 from imi import __version__
 from imi.config import Settings
-from imi.database.pool import fetch, pools
+from imi.database.pool import pools
 from imi.server import contract
 from imi.server.calls import Calls
 from imi.server.contract import CATALOGUE, Contract, ContractError
@@ -37,7 +37,7 @@ def nodes(node: Any, path: tuple[str, ...] = ()) -> Any:
 
 async def catalogue(database: Database) -> list[dict[str, Any]]:
     async with pools(database.url, Settings()) as opened:
-        return [dict(row) for row in await fetch(opened.api, CATALOGUE)]
+        return [dict(row) for row in await opened.api.fetch(CATALOGUE)]
 
 
 async def test_the_database_fits(database: Database) -> None:

@@ -22,10 +22,10 @@ import httpx
 import pytest
 
 from imi import __version__
-from imi.database import deploy, embedded, pool, postmaster
+from imi.database import deploy, embedded, line, postmaster
 from imi.database.cluster import Cluster
 from imi.database.lanes import lanes
-from imi.database.pool import fetch
+from imi.database.line import Line
 from imi.server import app
 from tests.conftest import Database, wait_for
 from tests.serving import Things, code, live
@@ -84,11 +84,17 @@ async def test_what_was_rolled_back_is_tried_once_more(state: str, tries: int) -
     sent: list[str] = []
 
     class Connection:
+        def is_closed(self) -> bool:
+            return False
+
         async def fetch(self, statement: str) -> None:
             sent.append(statement)
             raise asyncpg.PostgresError.new({"C": state, "M": "again"})
 
     class Pool:
+        def get_max_size(self) -> int:
+            return 1
+
         async def acquire(self) -> Connection:
             return Connection()
 
@@ -96,12 +102,12 @@ async def test_what_was_rolled_back_is_tried_once_more(state: str, tries: int) -
             pass
 
     with pytest.raises(asyncpg.PostgresError):
-        await fetch(Pool(), "select")  # type: ignore[arg-type]
+        await Line(Pool()).fetch("select")  # type: ignore[arg-type]
     assert len(sent) == tries
 
 
 def test_a_pool_that_is_exhausted_is_503(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+    monkeypatch.setattr(line, "PATIENCE", 0.2)
     with live(fresh_database.url, database_pool_size=1) as client, held(fresh_database.url):
         asking = Asking(client, fresh_database.url)
         answer = client.get("/api/v1/projects")
@@ -112,7 +118,7 @@ def test_a_pool_that_is_exhausted_is_503(fresh_database: Database, monkeypatch: 
 
 
 def test_a_full_pool_is_no_database_away(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PATIENCE", 0.2)
+    monkeypatch.setattr(line, "PATIENCE", 0.2)
     with live(fresh_database.url, database_pool_size=1) as client, held(fresh_database.url):
         project = client.post("/api/v1/projects", json={"remote_origin": "/tmp/full"}).json()
         asking = Asking(client, fresh_database.url)
