@@ -27,6 +27,7 @@ LIMITS = {
     "transaction_timeout": "30s",
     "timezone": "UTC",
     "jit": "off",
+    "random_page_cost": "1.1",  # what the API reads is in memory or on an SSD
 }
 
 

@@ -103,6 +103,20 @@ async def test_common_reads_use_indexes(read: Read, call: str, most: int) -> Non
     assert sum(rows for _, rows in found.values()) <= most, found
 
 
+async def test_a_type_that_fell_silent_is_found_without_reading_what_came_since(
+    database: Database, read: Read
+) -> None:
+    connection = await database.connect()
+    await connection.execute("""
+        insert into bloodbank.events (event_id, event_type, "timestamp", version, source, payload, arrived)
+        select uuidv7(), 'git.noise', now() + n * interval '1 second', '1', '{}', '{}', 'local'
+        from generate_series(1, 10000) as n""")
+    await connection.execute("analyze bloodbank.events")
+    await connection.close()
+    found = await read("api.event_list(p_event_type => 'git.commit.pushed', p_limit => 50)")
+    assert found["bloodbank.events"] == (0, 50)
+
+
 async def test_a_missing_index_would_be_seen(database: Database) -> None:
     connection = await database.connect()
     async with connection.transaction():
