@@ -19,12 +19,13 @@ import orjson
 from jsonschema import Draft202012Validator, FormatChecker, validators
 from jsonschema.exceptions import ValidationError, best_match
 
+from imi.rules import UUID
+
 DEEPEST = 100
 MOST_COMPLAINTS = 20
 MOST_ZEROS = 1 << 20  # that the exponents of a text may write out
 EXPONENT = re.compile(rb"(?:^|[\s,:\[-])[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{2}")
 LONG_NUMBER = re.compile(rb"[0-9]{300}")
-UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 INTEGER = re.compile(r"-?[0-9]{1,19}")
 
 Check = Callable[[str], str | None]  # a text -> what is wrong with it, as the rest of a sentence
@@ -34,7 +35,7 @@ FORMATS = FormatChecker(formats=("date-time", "uri"))
 
 @FORMATS.checks("uuid")
 def is_uuid(value: object) -> bool:
-    """36 characters, and nothing of what else Python or PostgreSQL would take."""
+    """Whether a string is a UUID; what is none is for other checks."""
     return not isinstance(value, str) or UUID.fullmatch(value) is not None
 
 

@@ -20,7 +20,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from imi import logs
 from imi.config import ConfigError, Settings
 from imi.database.pool import KEY_CHECK, Pools
-from imi.server.auth import Borders, Keys, Principal, is_loopback
+from imi.rules import is_loopback
+from imi.server.auth import Borders, Keys, Principal
 from imi.server.calls import Calls, Reply
 from imi.server.contract import Contract, Operation, load
 from imi.server.errors import UNREADY, ApiError, invalid, translate

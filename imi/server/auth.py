@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from hashlib import sha256
 from typing import Any
 
 from imi.config import ConfigError, Settings
+from imi.rules import is_loopback
 from imi.server.errors import ApiError
 
 SCOPES = ("read", "write", "admin")
 KEPT = 5.0  # seconds that a look at a key is believed
 MOST_KEPT = 10_000
 FAILURES, WINDOW = 20, 60.0
-LOOPBACK = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\]|::1)(:[0-9]+)?", re.IGNORECASE)
 EXPOSED = "X-Request-ID, X-Next-Cursor, X-Total-Count, Retry-After"
 TAKEN = "Authorization, X-API-Key, Content-Type, Idempotency-Key, X-Agent-Id, X-Correlation-ID, X-Request-ID"
 
@@ -40,11 +39,6 @@ class Principal:
 
 ANYBODY = Principal("none", "anybody", "admin")  # with IMI_AUTH=off
 OPERATOR = Principal("IMI_API_KEY", "IMI_API_KEY", "admin")
-
-
-def is_loopback(name: str | None) -> bool:
-    """Whether a host's name or address, with or without a port, is this machine to itself."""
-    return name is not None and LOOPBACK.fullmatch(name) is not None
 
 
 class Keys:

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from imi.config import ConfigError, Settings
+from imi.rules import is_loopback
 from imi.server import auth
-from imi.server.auth import Keys, is_loopback
+from imi.server.auth import Keys
 from imi.server.errors import ApiError
 from tests.conftest import Database
 from tests.serving import ADMIN, code, live
@@ -118,6 +119,7 @@ def test_without_keys_the_host_must_be_this_machine(database: Database) -> None:
         ("127.0.0.1", True),
         ("10.0.0.1", False),
         ("127.0.0.1@evil", False),
+        ("127.0.0.256", False),
         (None, False),
     ],
 )
