@@ -18,7 +18,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from imi import __version__
-from imi.cli.command import USAGE, Failure, fail
+from imi.cli.command import fail
+from imi.cli.outcome import USAGE, Failure
 
 # name: (module, what the list of commands says). A module holds `app`; a name that is not the module's own
 # is one of that app's commands.

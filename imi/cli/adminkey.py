@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imi.cli.command import Failure
+from imi.cli.outcome import Failure
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool

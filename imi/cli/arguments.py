@@ -33,13 +33,30 @@ FencingToken = Annotated[
 ]
 
 
+def json_text(value: Any) -> str:
+    """The value as JSON, what only TOML has (dates) as text. ValueError, its message the rest of a sentence,
+    for what JSON cannot say."""
+    try:
+        return json.dumps(value, default=str, allow_nan=False)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError:
+        raise ValueError("holds a number that JSON has not, such as nan") from None
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
+    except RecursionError:
+        raise typer.BadParameter("is nested too deeply") from None
     except ValueError:
         value = None
     if not isinstance(value, dict):
         raise typer.BadParameter('not a JSON object, such as {"team": "payments"}')
+    try:
+        json_text(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     return value
 
 

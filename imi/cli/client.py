@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import ipaddress
 import json
 import os
 import socket
@@ -12,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlsplit
-from uuid import UUID
 
-from imi.cli.command import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
+from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
 from imi.cli.render import Bar
+from imi.rules import UUID, is_loopback
 
 if TYPE_CHECKING:
     import httpx
@@ -57,9 +56,10 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
     url = (api_url or settings.api_url or _left(settings.data_dir, "server.url") or DEFAULT_URL).rstrip("/")
     try:
         parts = urlsplit(url)
-        here = _is_loopback(parts.hostname or "")
+        httpx.URL(url)  # is stricter with hosts
+        here = is_loopback(parts.hostname)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
+    except (ValueError, httpx.InvalidURL):
         valid = False
     if not valid:
         usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
@@ -90,15 +90,6 @@ def _user() -> str:
         return f"uid-{os.getuid()}"
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _left(data_dir: Path, name: str) -> str | None:
     """What `imi up` left there for this user; None when there is none or it is someone else's to read."""
     try:
@@ -117,7 +108,7 @@ class Api:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
         import httpx
 
-        params = {name: _text(value) for name, value in query.items() if value is not None}
+        params = {name: _utf8(_text(value)) for name, value in query.items() if value is not None}
         try:
             answer = self.http.request(
                 method,
@@ -144,17 +135,23 @@ class Api:
         """The data of a PATCH."""
         return self.call("PATCH", path, body).data
 
-    def list(self, path: str, everything: bool, limit: int, offset: int = 0, **query: Any) -> dict[str, Any]:
+    def list(self, path: str, everything: bool, limit: int, offset: int, **query: Any) -> dict[str, Any]:
         """A list as {items, total, offset, limit}: one page of it, or with `everything` all its pages."""
         if not everything:
             return dict(self.get(path, limit=limit, offset=offset, **query))
-        items: list[Any] = []
+        items = [*self.all(path, **query)]
+        return {"items": items, "total": len(items), "offset": 0, "limit": len(items)}
+
+    def all(self, path: str, **query: Any) -> Iterator[Any]:
+        """The items of all pages of a list."""
+        done = 0
         while True:
-            page = self.get(path, limit=PAGE, offset=len(items), **query)
-            items += page["items"]
-            self.bar.show("reading", len(items), page["total"])
-            if not page["items"] or len(items) >= page["total"]:
-                return {"items": items, "total": len(items), "offset": 0, "limit": len(items)}
+            page = self.get(path, limit=PAGE, offset=done, **query)
+            yield from page["items"]
+            done += len(page["items"])
+            self.bar.show("reading", done, page["total"])
+            if not page["items"] or done >= page["total"]:
+                return
 
     def project_id(self, project: str) -> str:
         """The id of a project named by its id or by any spelling of its remote."""
@@ -219,16 +216,19 @@ def _text(value: Any) -> str:
 
 
 def is_uuid(text: str) -> bool:
-    """Whether the text is a UUID."""
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
+    """Whether the text is a UUID, as the server spells them."""
+    return UUID.fullmatch(text) is not None
+
+
+def _utf8(text: str) -> str:
+    """The text, unless it holds bytes that are not UTF-8: no URL says those."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        usage(f"{text} is not UTF-8 text")
+    return text
 
 
 def segment(text: str) -> str:
     """The text as one segment of a path, slashes and all; `.` and `..` are refused, no URL can hold them."""
     if text in (".", "..", ""):
         usage(f"{text!r} names nothing")
-    return quote(text, safe="")
+    return quote(_utf8(text), safe="")

@@ -11,24 +11,15 @@ import inspect
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-FAILED, USAGE, NOT_FOUND, CONFLICT, UNREACHABLE = 1, 2, 3, 4, 5
+from imi.cli.outcome import Failure
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Show = Callable[[Any], Any]
 """Turns a command's data into what people see: a string, or anything rich can draw; None shows nothing."""
-
-
-class Failure(Exception):  # noqa: N818 - the sentence of a command that did not succeed
-    """A command's end without success: `code` as in the API's errors, a sentence, what to do next, and the
-    exit code (1 failed, 2 usage, 3 not found, 4 conflict or refused, 5 server unreachable)."""
-
-    def __init__(self, code: str, message: str, hint: str | None = None, exit_code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code, self.message, self.hint, self.exit_code = code, message, hint, exit_code
 
 
 def fail(failure: Failure, as_json: bool) -> int:
@@ -43,11 +34,6 @@ def fail(failure: Failure, as_json: bool) -> int:
         if failure.hint:
             note(f"  {failure.hint}")
     return failure.exit_code
-
-
-def usage(message: str, hint: str | None = None) -> NoReturn:
-    """Refuse arguments that contradict each other or mean nothing: exit code 2."""
-    raise Failure("USAGE", message, hint, USAGE)
 
 
 def print_json(document: Any) -> None:

@@ -18,8 +18,9 @@ from imi.cli.arguments import (
     given,
 )
 from imi.cli.client import Api, is_uuid, segment
-from imi.cli.command import CONFLICT, NOT_FOUND, Failure, command, group
+from imi.cli.command import command, group
 from imi.cli.names import PROJECT, name_projects
+from imi.cli.outcome import CONFLICT, NOT_FOUND, Failure
 from imi.cli.render import Column, page, table
 
 app = group("Components of a project, and what depends on what.")
@@ -36,7 +37,7 @@ def _component_id(api: Api, component: str, project: str | None) -> str:
     if is_uuid(component):
         return component
     parent = project and api.project_id(project)
-    listed = api.list("/components", everything=True, limit=1, parent_project_id=parent)["items"]
+    listed = api.all("/components", parent_project_id=parent)
     ids = [each["id"] for each in listed if each["name"] == component]
     if not ids:
         raise Failure("NOT_FOUND", f"no component is called {component}", "imi components list", NOT_FOUND)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from imi.cli import files
-from imi.cli.command import CONFLICT, Debug, Failure, Json, command, group, print_json
+from imi.cli.command import Debug, Json, command, group, print_json
+from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.owner import EnvFile, Yes, keep_admin_key, load, place, run, sure
 from imi.cli.render import note
 

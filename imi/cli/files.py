@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.command import CONFLICT, Failure, command, group, usage
+from imi.cli.command import command, group
+from imi.cli.outcome import CONFLICT, Failure, usage
 from imi.cli.owner import EnvFile, load, run
 
 app = group("Files of the database's two lanes; commands of `imi db`.")

@@ -7,7 +7,8 @@ import typer
 
 from imi.cli.arguments import Metadata, PrState, WorkItem, given
 from imi.cli.client import Api, segment
-from imi.cli.command import command, group, usage
+from imi.cli.command import command, group
+from imi.cli.outcome import usage
 from imi.cli.render import note
 
 app = group("Links of work items to tickets, pull requests and deploys. Each prints the link's id.")

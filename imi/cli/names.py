@@ -16,9 +16,9 @@ def name_projects(api: Api, rows: Iterable[dict[str, Any]], key: str = "project_
     rows = list(rows)
     ids = {row[key] for row in rows}
     if len(ids) <= FEW:
-        known = [api.get(f"/projects/{each}") for each in sorted(ids)]
+        known: Iterable[Any] = (api.get(f"/projects/{each}") for each in sorted(ids))
     else:
-        known = api.list("/projects", everything=True, limit=1, active="all")["items"]
+        known = api.all("/projects", active="all")
     names = {project["id"]: project["name"] for project in known}
     for row in rows:
         row["project"] = names.get(row[key])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from imi.cli.command import CONFLICT, Failure
+from imi.cli.outcome import CONFLICT, Failure
 
 if TYPE_CHECKING:
     from imi.config import Settings

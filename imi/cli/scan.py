@@ -23,7 +23,7 @@ from typing import Any
 
 from imi.cli.arguments import given
 from imi.cli.client import Api
-from imi.cli.command import CONFLICT, NOT_FOUND, USAGE, Failure
+from imi.cli.outcome import CONFLICT, NOT_FOUND, USAGE, Failure
 from imi.cli.render import Column, plain, table
 from imi.worktrees import clones, git
 from imi.worktrees.clones import Branch, Clone
@@ -91,7 +91,7 @@ class Registry:
     def __init__(self, api: Api, project_id: str) -> None:
         self.api, self.project_id, self.host = api, project_id, socket.gethostname()
         self.reported: set[str] = set()
-        items = api.list("/work", everything=True, limit=1, project_id=project_id, active="all")["items"]
+        items = [*api.all("/work", project_id=project_id, active="all")]
         self.active = {item["branch_name"]: item for item in items if item["active"]}
         self.ended = {
             (item["branch_name"], item["last_commit_hash"]): item for item in items if item["completed_at"]

@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from imi.cli.arguments import json_text
 from imi.cli.client import Api, is_uuid
-from imi.cli.command import NOT_FOUND, Failure, usage
+from imi.cli.outcome import NOT_FOUND, Failure, usage
 from imi.worktrees import clones, git
 
 FIELDS = ("path", "kind", "enabled")
@@ -48,6 +49,8 @@ def manifest(file: Path) -> dict[str, dict[str, Any]]:
         raise Failure("UNREADABLE", f"cannot read {file}: {error.strerror}") from None
     except ValueError as error:
         usage(f"{file} is not TOML: {error}")
+    except RecursionError:
+        usage(f"{file} is nested too deeply")
     entries = document.get("components")
     if not isinstance(entries, dict):
         usage(f"{file} has no table [components]", 'such as: api = { path = "api", kind = "local" }')
@@ -55,10 +58,13 @@ def manifest(file: Path) -> dict[str, dict[str, Any]]:
     for name, entry in entries.items():
         if not isinstance(entry, dict):
             usage(f"{file}: component {name} is no table", f'such as: {name} = {{ path = "{name}" }}')
-        fields = {"path": name, "kind": "local", "enabled": True} | entry
+        try:
+            fields = {"path": name, "kind": "local", "enabled": True} | json.loads(json_text(entry))
+        except ValueError as error:
+            usage(f"{file}: component {name} {error}")
         rest = {key: fields.pop(key) for key in list(fields) if key not in FIELDS}
-        if rest:  # TOML's dates become text
-            fields["metadata"] = json.loads(json.dumps(rest, default=str))
+        if rest:
+            fields["metadata"] = rest
         wanted[name] = fields
     return wanted
 
@@ -85,5 +91,5 @@ def _project_id(api: Api, project: str, dry_run: bool) -> str | None:
 
 
 def _components(api: Api, project_id: str) -> dict[str, dict[str, Any]]:
-    listed = api.list("/components", everything=True, limit=1, parent_project_id=project_id)
-    return {component["name"]: component for component in listed["items"]}
+    listed = api.all("/components", parent_project_id=project_id)
+    return {component["name"]: component for component in listed}

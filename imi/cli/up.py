@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imi.cli import adminkey
-from imi.cli.command import CONFLICT, Debug, Failure, Json, group, print_json
+from imi.cli.command import Debug, Json, group, print_json
+from imi.cli.outcome import CONFLICT, Failure
 
 if TYPE_CHECKING:
     from imi.config import Settings

@@ -96,7 +96,7 @@ class TestHelp:
             "print(sorted(m for m in sys.modules if m.startswith(('imi.', 'rich', 'httpx', 'asyncpg', 'aiohttp'))))"
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1] == "['imi.cli', 'imi.cli.command']"
+        assert done.stdout.splitlines()[-1] == "['imi.cli', 'imi.cli.command', 'imi.cli.outcome']"
         for name in cli.Lazy().modules:
             assert f"\n  {name} " in done.stdout
 
@@ -215,7 +215,17 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "arguments",
-        [("--limit", "0"), ("--limit", "x"), ("--metadata", "[1]"), ("--metadata", "{"), ("extra",)],
+        [
+            ("--limit", "0"),
+            ("--limit", "x"),
+            ("--metadata", "[1]"),
+            ("--metadata", "{"),
+            ("--metadata", '{"a": NaN}'),
+            ("--metadata", '{"a": 1e999}'),
+            ("--metadata", '{"a":' * 100_000 + "1" + "}" * 100_000),
+            ("extra",),
+        ],
+        ids=lambda arguments: " ".join(arguments)[:30],
     )
     def test_usage(self, imi: Imi, arguments: tuple[str, ...]) -> None:
         refused = imi.error(2, "projects", "list", *arguments)
@@ -226,6 +236,25 @@ class TestRefusals:
         assert imi.error(2, "work", "claim", "..")["message"] == "'..' names nothing"
         imi("keys", "revoke", "../projects/x?y#z")
         assert answers[-1].url.raw_path == b"/api/v1/api-keys/..%2Fprojects%2Fx%3Fy%23z"
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ("trace", "branch", "\udcff"),
+            ("projects", "get", "\udcff"),
+            ("work", "claim", "\udcff"),
+            ("stats", "--api-url", "http://localhost:1/\udcff"),
+            ("stats", "--api-url", "http://\udcff"),
+        ],
+        ids=ascii,
+    )
+    def test_what_no_url_can_say_is_refused(
+        self, imi: Imi, answers: list[httpx.Request], command: tuple[str, ...]
+    ) -> None:
+        refused = imi.error(2, *command)
+        assert refused["code"] == "USAGE"
+        assert "\udcff" in str(refused["message"])
+        assert answers == []
 
     def test_a_reader_that_has_seen_enough(self) -> None:
         done = subprocess.run(

@@ -369,6 +369,9 @@ class TestSeed:
             ("[other]", r"has no table \[components\]"),
             ("[components]\nx = 1", "component x is no table"),
             ("\udcff", "is not TOML"),
+            (f"[components]\nx = {{ y = {'[' * 3000}{']' * 3000} }}", "is nested too deeply"),
+            ("[components]\nx = { y = nan }", "component x holds a number that JSON has not"),
+            ("[components]\nx = { path = inf }", "component x holds a number that JSON has not"),
         ],
     )
     def test_a_manifest_that_is_none(
