@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-FLIGHTS = 3  # statements of one function at a time
-
 Arguments = Sequence[str | None]
 
 
@@ -16,17 +14,22 @@ class Batch:
     """Gathers the calls of one function.
 
     `one` runs a single call and answers its row; `many` takes one array for each argument and answers the
-    rows of at most `most` calls, in their order. A call that finds nothing under way goes at once, with what
-    else came in the same turn of the loop; while three statements are out, the next calls gather. When a
-    statement fails, each of its calls runs once alone, so that one call's fault is not its neighbours'.
+    rows of at most `calls` calls, in their order. A call that finds nothing under way goes at once, with what
+    else came in the same turn of the loop; while `statements` are out, the next calls gather. When one
+    fails, each of its calls runs once alone, so that one call's fault is not its neighbours'.
     """
 
     def __init__(
-        self, one: Callable[..., Awaitable[Any]], many: Callable[..., Awaitable[Sequence[Any]]], most: int
+        self,
+        one: Callable[..., Awaitable[Any]],
+        many: Callable[..., Awaitable[Sequence[Any]]],
+        calls: int,
+        statements: int,
     ) -> None:
         self._one = one
         self._many = many
-        self._most = most
+        self._calls = calls
+        self._statements = statements
         self._waiting: deque[tuple[Arguments, asyncio.Future[Any]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flights = 0
@@ -40,7 +43,7 @@ class Batch:
         return future
 
     def _start(self) -> None:
-        if self._flights < FLIGHTS:
+        if self._flights < self._statements:
             self._flights += 1
             task = asyncio.ensure_future(self._fly())
             self._tasks.add(task)
@@ -48,7 +51,7 @@ class Batch:
 
     async def _fly(self) -> None:
         while self._waiting:
-            calls = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+            calls = [self._waiting.popleft() for _ in range(min(self._calls, len(self._waiting)))]
             if self._waiting:
                 self._start()
             try:

@@ -51,7 +51,7 @@ class Calls:
             if each.batch:
                 one = partial(fetch_one, self._reader, each.statement)
                 many = partial(self._reader.fetch, each.batch_statement)
-                self._batches[each.id] = Batch(one, many, each.batch)
+                self._batches[each.id] = Batch(one, many, **each.batch)
 
     async def operation(self, operation: Operation, texts: Sequence[str | None]) -> Reply:
         """Call an operation's function."""

@@ -50,7 +50,7 @@ class Operation:
     function: str
     scope: str
     status: int
-    batch: int  # calls that may go as one statement, or 0
+    batch: dict[str, int]  # calls that may go as one statement, and statements at a time; or {}
     volatility: str
     body: Any  # a validator, or None
     body_limit: int
@@ -227,7 +227,7 @@ def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, A
         function=said["x-sql"],
         scope=next(iter(said["security"][0].values()))[0],
         status=min(int(status) for status in said["responses"] if status.startswith("2")),
-        batch=said.get("x-batch", 0),
+        batch=said.get("x-batch", {}),
         volatility="stable" if is_get and not said.get("x-volatile") else "volatile",
         body=body and validator(body["content"]["application/json"]["schema"]),
         body_limit=said.get("x-body-limit", BODY_LIMIT),
