@@ -24,25 +24,25 @@ comment on function logic.work_status is 'The status of a work item: how it was 
 create or replace view logic.work_documents as
 select
   work_items.id, work_items.project_id, work_items.branch_name, work_items.work_type,
-  json_build_object('type', work_items.source_type, 'ref', work_items.source_ref) as source,
+  row_to_json(source) as source,
   work_items.owner_id, work_items.worktree_path, work_items.host,
   logic.work_status(work_items) as status,
   work_items.has_uncommitted_changes, work_items.uncommitted_files_count, work_items.ahead_of_trunk, work_items.behind_trunk,
   work_items.last_commit_hash, work_items.last_commit_message, work_items.last_sync_at,
   work_items.completed_at, work_items.completion_type, work_items.completion_evidence, work_items.merge_commit_hash,
   work_items.merged_by, work_items.metadata, work_items.active, work_items.created_at, work_items.updated_at,
-  case when claims.lease_until > (select logic.now()) then json_build_object(
-    'agent_id', claims.agent_id, 'claimed_at', claims.claimed_at,
-    'lease_until', claims.lease_until, 'fencing_token', claims.fencing_token) end as claim
+  case when claims.lease_until > (select logic.now()) then row_to_json(claim) end as claim
 from imi.work_items
-left join imi.claims on claims.work_item_id = work_items.id;
+cross join lateral (select work_items.source_type as type, work_items.source_ref as ref) as source
+left join imi.claims on claims.work_item_id = work_items.id
+cross join lateral (select claims.agent_id, claims.claimed_at, claims.lease_until, claims.fencing_token) as claim;
 comment on view logic.work_documents is 'Work items as the API shows them, with the living claim';
 
 create or replace view logic.work_in_flight as
 select
   document.*,
-  floor(extract(epoch from (select logic.now()) - document.created_at))::bigint as age_seconds,
-  floor(extract(epoch from (select logic.now()) - document.last_sync_at))::bigint as observed_age_seconds
+  floor(date_part('epoch', (select logic.now()) - document.created_at))::bigint as age_seconds,
+  floor(date_part('epoch', (select logic.now()) - document.last_sync_at))::bigint as observed_age_seconds
 from logic.work_documents as document
 where document.active
   and (document.has_uncommitted_changes or document.ahead_of_trunk > 0 or document.behind_trunk > 0);
@@ -271,7 +271,10 @@ begin
         where coalesce(flying.owner_id = p_owner_id, true)
         order by flying.created_at desc, flying.id desc
         offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)),
-      (select count(*) from logic.work_in_flight as flying where coalesce(flying.owner_id = p_owner_id, true)),
+      case
+        when p_owner_id is null then (select count(*) from logic.work_in_flight)
+        else (select count(*) from logic.work_in_flight as flying where flying.owner_id = p_owner_id)
+      end,
       p_offset, p_limit);
   end if;
   return logic.page(
