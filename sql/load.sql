@@ -4,6 +4,7 @@
 \ir prelude.sql
 \ir log.sql
 \ir events.sql
+\ir dead_letters.sql
 \ir keys.sql
 \ir remotes.sql
 \ir work.sql
