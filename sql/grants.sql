@@ -9,6 +9,7 @@ grant usage on schema api to imi_api, imi_reader;
 grant usage on schema logic to imi_api, imi_reader, imi_worker, imi_analyst, imi_operator;
 grant usage on schema analytics to imi_analyst;
 grant usage on schema ops to imi_operator, imi_subscriber;
+grant usage on schema pgmq to imi_subscriber;
 
 do $$
 declare
@@ -19,11 +20,15 @@ begin
     with recursive doors (role, name) as (
       values
         ('imi_api', 'logic.key_check'), ('imi_api', 'logic.once'),
-        ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics')
+        ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics'),
+        ('imi_worker', 'logic.relay_read'), ('imi_worker', 'logic.relay_move'), ('imi_worker', 'logic.relay_deliver'),
+        ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'),
+        ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),
+        ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt')
     ), routines as (
       select pg_proc.*, pg_namespace.nspname
       from pg_proc join pg_namespace on pg_namespace.oid = pg_proc.pronamespace
-      where pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops')
+      where pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops', 'pgmq')
     ), views (entrance, oid) as (
       select pg_namespace.nspname, pg_class.oid
       from pg_class join pg_namespace on pg_namespace.oid = pg_class.relnamespace
@@ -65,7 +70,7 @@ begin
       left join pg_roles on pg_roles.oid = item.grantee
       where (
           item.grantee = 0 and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops', 'imi', 'bloodbank', 'pgmq')
-          or pg_roles.rolname = any (v_ours) and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops')
+          or pg_roles.rolname = any (v_ours) and pg_namespace.nspname in ('logic', 'api', 'analytics', 'ops', 'pgmq')
         )
         and not exists (  -- of an extension's functions the database's superuser is the owner
           select from pg_depend

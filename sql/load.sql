@@ -5,6 +5,8 @@
 \ir log.sql
 \ir events.sql
 \ir dead_letters.sql
+\ir queues.sql
+\ir relay.sql
 \ir keys.sql
 \ir remotes.sql
 \ir work.sql

@@ -11,8 +11,9 @@ OURS = (*BEHAVIOUR, "imi", "bloodbank", "imi_meta")
 DOORS = {
     "imi_api": {"key_check", "once"},
     "imi_reader": {"health", "metrics"},
-    "imi_worker": set(),
+    "imi_worker": {"relay_read", "relay_move", "relay_deliver"},
 }
+QUEUES = {"format_table_name", "read", "read_with_poll", "delete", "archive", "set_vt"}
 GROUPS = ("imi_api", "imi_reader", "imi_worker", "imi_analyst", "imi_operator", "imi_subscriber")
 
 
@@ -64,6 +65,8 @@ async def test_the_api_executes_its_functions_and_the_doors(db):
         assert await executes(db, role, "logic") == doors, role
     for role in GROUPS[2:]:
         assert await executes(db, role, "api") == set(), role
+    for role in GROUPS:
+        assert await executes(db, role, "pgmq") == (QUEUES if role == "imi_subscriber" else set()), role
 
 
 async def test_analysts_and_operators_execute_what_their_views_call(db):

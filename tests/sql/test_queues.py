@@ -1,0 +1,94 @@
+"""sql/queues.sql: queues of the embedded bus, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.postgres import Database
+from tests.sql.conftest import refused
+
+Login = asyncpg.Connection
+
+
+@pytest_asyncio.fixture
+async def subscribers(database: Database) -> AsyncIterator[tuple[Login, Login]]:
+    """Two logins that are members of imi_subscriber and of nothing else."""
+    owner = await database.connect("superuser")
+    names = [f"{database.name}_ada", f"{database.name}_bob"]
+    for name in names:
+        await owner.execute(f"create role \"{name}\" login password 'p' in role imi_subscriber")
+    both = [await asyncpg.connect(database.url, user=name, password="p") for name in names]
+    yield both[0], both[1]
+    for name, login in zip(names, both, strict=True):
+        await login.close()
+        await owner.execute(f'drop owned by "{name}"; drop role "{name}"')
+    await owner.close()
+
+
+async def bindings(connection: asyncpg.Connection, queue: str) -> list[str]:
+    rows = await connection.fetch(
+        "select pattern from bloodbank.bindings where queue = $1 order by pattern", queue
+    )
+    return [row[0] for row in rows]
+
+
+async def test_a_queue_is_its_subscriber_s_alone(subscribers, connect) -> None:
+    ada, bob = subscribers
+    await ada.execute("select ops.subscribe('ada_queue', array['a.#', 'b.*', 'a.#'])")
+    owner = await connect()
+    assert await bindings(owner, "ada_queue") == ["a.#", "b.*"]
+    await owner.execute("select pgmq.send('ada_queue', '{\"a\": 1}')")
+    read = await ada.fetch("select msg_id, message from pgmq.read('ada_queue', 30, 10)")
+    assert [row["message"] for row in read] == ['{"a": 1}']
+    assert await ada.fetchval("select pgmq.archive('ada_queue', $1::bigint)", read[0]["msg_id"])
+    for statement in (
+        "select * from pgmq.read('ada_queue', 30, 10)",
+        "select pgmq.delete('ada_queue', 1::bigint)",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await bob.execute(statement)
+    for statement in ("select ops.subscribe('ada_queue', array['#'])", "select ops.unsubscribe('ada_queue')"):
+        with refused(403, "FORBIDDEN"):
+            await bob.execute(statement)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ada.execute("select pgmq.send('ada_queue', '{}')")
+    assert await bindings(owner, "ada_queue") == ["a.#", "b.*"]
+
+
+async def test_binding_anew_keeps_what_the_queue_holds(subscribers, connect) -> None:
+    ada, _ = subscribers
+    owner = await connect()
+    await ada.execute("select ops.subscribe('again', array['a', 'b'])")
+    await owner.execute("select pgmq.send('again', '{}')")
+    await ada.execute("select ops.subscribe('again', array['b', 'c'])")
+    assert await bindings(owner, "again") == ["b", "c"]
+    assert len(await ada.fetch("select * from pgmq.read('again', 30, 10)")) == 1
+
+
+async def test_giving_a_queue_up(subscribers, connect) -> None:
+    ada, _ = subscribers
+    await ada.execute("select ops.subscribe('gone', array['#'])")
+    assert await ada.fetchval("select ops.unsubscribe('gone')") is True
+    assert await ada.fetchval("select ops.unsubscribe('gone')") is False
+    owner = await connect()
+    assert await bindings(owner, "gone") == []
+    assert await owner.fetchval("select to_regclass('pgmq.q_gone')") is None
+
+
+@pytest.mark.parametrize("queue", ["", "Upper", "1st", "a b", "a-b", "x" * 48, "a;drop", "é"])
+async def test_a_name_that_no_queue_can_have(db, queue: str) -> None:
+    with refused(400, "VALIDATION_ERROR"):
+        await db.execute("select ops.subscribe($1, array['#'])", queue)
+
+
+async def test_patterns_must_be_patterns(db) -> None:
+    for patterns in ([], [None], None):
+        with refused(400, "VALIDATION_ERROR"):
+            async with db.transaction():
+                await db.execute("select ops.subscribe('some', $1)", patterns)
+    with refused(400, "INVALID_PATTERN"):
+        await db.execute("select ops.subscribe('some', array['a..b'])")
