@@ -11,7 +11,7 @@ import asyncpg
 
 from imi.config import Settings
 from imi.database import DatabaseError, embedded, said
-from imi.database.roles import login
+from imi.database.roles import KINDS, login
 
 if TYPE_CHECKING:
     from asyncpg import Connection, Pool
@@ -68,6 +68,13 @@ async def connect(url: str) -> Connection:
         return await asyncpg.connect(url)
 
 
+async def connect_as(url: str, kind: str) -> Connection:
+    """Connect as the login of a kind (api, reader, worker). Raises DatabaseError."""
+    name, password = (await _logins(url))[kind]
+    with _explained():
+        return await asyncpg.connect(url, user=name, password=password, timeout=CONNECT_TIMEOUT)
+
+
 @contextlib.asynccontextmanager
 async def connect_owner(url: str) -> AsyncIterator[Connection]:
     """A connection of its own with the owner's role, for as long as this is entered. Raises DatabaseError."""
@@ -112,7 +119,7 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
 
 
 async def _logins(url: str) -> dict[str, tuple[str, str]]:
-    """Answer the logins of api and reader with their passwords. Raises DatabaseError."""
+    """Answer the login of each kind with its password. Raises DatabaseError."""
     query = "select current_database(), name, value from imi_meta.secrets"
     try:
         async with connect_owner(url) as owner:
@@ -120,7 +127,7 @@ async def _logins(url: str) -> dict[str, tuple[str, str]]:
     except asyncpg.UndefinedTableError:
         rows = []
     found = {row["name"]: row["value"] for row in rows}
-    names = {kind: login(rows[0][0], kind) for kind in ("api", "reader")} if rows else {}
+    names = {kind: login(rows[0][0], kind) for kind in KINDS} if rows else {}
     if not names or not found.keys() >= set(names.values()):
         raise DatabaseError(NOT_MIGRATED)
     return {kind: (name, found[name]) for kind, name in names.items()}

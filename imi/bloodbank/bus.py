@@ -1,0 +1,45 @@
+"""What a bus is to iMi, whichever it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+BATCH = 500  # events that go out together
+
+
+class BusError(Exception):
+    """The bus is away, or refuses; the same again later may go through."""
+
+
+class Bus(Protocol):
+    """Where the relay sends the log's events to. `state` is what /health says of it."""
+
+    @property
+    def state(self) -> str:
+        """`embedded`, `connected` or `disconnected`."""
+
+    async def relay(self, connection: Connection, leader: str) -> int:
+        """Send the next events on, in log order, and move the relay's cursor; how many there were.
+
+        `connection` is a worker's. Raises BusError and what asyncpg raises; then nothing was moved.
+        """
+
+    async def close(self) -> None:
+        """Leave the bus."""
+
+
+class EmbeddedBus:
+    """pgmq's queues in this very database: matched, sent and moved in one transaction."""
+
+    state = "embedded"
+
+    async def relay(self, connection: Connection, leader: str) -> int:
+        """Bus.relay"""
+        sent: int = await connection.fetchval("select logic.relay_deliver($1, $2)", BATCH, leader)
+        return sent
+
+    async def close(self) -> None:
+        """Bus.close"""

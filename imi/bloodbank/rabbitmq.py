@@ -1,0 +1,112 @@
+"""The bus over RabbitMQ: one durable topic exchange, every message persistent and confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import aiormq
+from aiormq.abc import AbstractConnection
+from aiormq.channel import Channel
+from aiormq.exceptions import AMQPException
+
+from imi.bloodbank.bus import BATCH, BusError
+
+if TYPE_CHECKING:
+    from asyncpg import Connection
+
+CONFIRMED = 30.0  # seconds in which the broker must have taken a batch
+CONNECTED = 5.0  # seconds in which it must answer at all
+PERSISTENT = 2
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised too, and said once by us
+
+FAULTS = (AMQPException, OSError, TimeoutError)
+
+Message = tuple[str, str, bytes]  # id, event type, body
+
+
+class RabbitBus:
+    """One connection, made when it is needed and anew after it broke."""
+
+    def __init__(self, url: str, exchange: str) -> None:
+        self._url = url
+        self._exchange = exchange
+        self._connection: AbstractConnection | None = None
+        self._channel: Channel | None = None
+
+    @property
+    def state(self) -> str:
+        """Bus.state"""
+        return "connected" if self._channel and not self._channel.is_closed else "disconnected"
+
+    async def relay(self, connection: Connection, leader: str) -> int:
+        """Bus.relay; after a crash between the confirms and the cursor the batch goes out once more."""
+        (batch,) = await connection.fetch("select * from logic.relay_read($1)", BATCH)
+        ids = batch["event_ids"] or ()
+        await self.publish(
+            (str(event_id), event_type, envelope.encode())
+            for event_id, event_type, envelope in zip(
+                ids, batch["event_types"] or (), batch["envelopes"] or (), strict=True
+            )
+        )
+        if batch["upto"] > batch["after"]:
+            await connection.fetchval(
+                "select logic.relay_move($1, $2, $3)", batch["after"], batch["upto"], leader
+            )
+        return len(ids)
+
+    async def publish(self, messages: Iterable[Message]) -> None:
+        """Publish in order and return when the broker has confirmed every one. Raises BusError."""
+        channel = await self._open()
+        try:
+            async with asyncio.timeout(CONFIRMED):
+                outcomes = await asyncio.gather(
+                    *(self._send(channel, *message) for message in messages), return_exceptions=True
+                )
+        except TimeoutError:
+            await self.close()
+            raise BusError(f"the broker did not confirm within {CONFIRMED:g} s") from None
+        faults = [each for each in outcomes if isinstance(each, BaseException)]
+        if faults:
+            await self.close()
+            raise BusError(said(faults[0])) from faults[0]
+
+    async def _send(self, channel: Channel, event_id: str, event_type: str, body: bytes) -> Any:
+        properties = aiormq.spec.Basic.Properties(
+            message_id=event_id, content_type="application/json", delivery_mode=PERSISTENT
+        )
+        return await channel.basic_publish(
+            body, exchange=self._exchange, routing_key=event_type, properties=properties, wait=False
+        )
+
+    async def _open(self) -> Channel:
+        if self._channel and not self._channel.is_closed:
+            return self._channel
+        await self.close()
+        try:
+            async with asyncio.timeout(CONNECTED):
+                self._connection = await aiormq.connect(self._url)
+                channel = await self._connection.channel(publisher_confirms=True)
+                assert isinstance(channel, Channel)
+                await channel.exchange_declare(exchange=self._exchange, exchange_type="topic", durable=True)
+        except FAULTS as error:
+            await self.close()
+            raise BusError(said(error)) from error
+        self._channel = channel
+        return channel
+
+    async def close(self) -> None:
+        """Bus.close"""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection:
+            with contextlib.suppress(*FAULTS):
+                async with asyncio.timeout(CONNECTED):
+                    await connection.close()
+
+
+def said(error: BaseException) -> str:
+    """What an error says, without an URL's password."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
