@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import uvloop
 
+from imi.bloodbank.bus import bus_of
 from imi.config import Settings
 from imi.database.pool import pools
 from imi.server import contract
@@ -39,7 +40,10 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
 
     async def serve() -> None:
         try:
-            async with pools(url, settings) as opened, serving(settings, opened, listener):
+            async with (
+                pools(url, settings) as opened,
+                serving(settings, opened, listener, bus_of(settings).reach),
+            ):
                 started.set_result(None)
                 await stop.wait()
         except BaseException as error:

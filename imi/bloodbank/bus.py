@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from imi.config import Settings
+
 if TYPE_CHECKING:
     from asyncpg import Connection
 
@@ -15,11 +17,10 @@ class BusError(Exception):
 
 
 class Bus(Protocol):
-    """Where the relay sends the log's events to. `state` is what /health says of it."""
+    """Where the relay sends the log's events to."""
 
-    @property
-    def state(self) -> str:
-        """`embedded`, `connected` or `disconnected`."""
+    async def reach(self) -> str:
+        """What /health says of it, within a second: `embedded`, `connected` or `disconnected`."""
 
     async def relay(self, connection: Connection, leader: str) -> int:
         """Send the next events on, in log order, and move the relay's cursor; how many there were.
@@ -34,7 +35,9 @@ class Bus(Protocol):
 class EmbeddedBus:
     """pgmq's queues in this very database: matched, sent and moved in one transaction."""
 
-    state = "embedded"
+    async def reach(self) -> str:
+        """Bus.reach"""
+        return "embedded"
 
     async def relay(self, connection: Connection, leader: str) -> int:
         """Bus.relay"""
@@ -43,3 +46,12 @@ class EmbeddedBus:
 
     async def close(self) -> None:
         """Bus.close"""
+
+
+def bus_of(settings: Settings) -> Bus:
+    """The bus that the settings name."""
+    if not settings.rabbitmq_url:
+        return EmbeddedBus()
+    from imi.bloodbank.rabbitmq import RabbitBus  # an embedded bus starts without its 50 ms
+
+    return RabbitBus(settings.rabbitmq_url, settings.exchange_name)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONFIRMED = 30.0  # seconds in which the broker must have taken a batch
 CONNECTED = 5.0  # seconds in which it must answer at all
+REACHED = 1.0  # and to one who asks for its health
 PERSISTENT = 2
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised too, and said once by us
 
@@ -36,11 +37,16 @@ class RabbitBus:
         self._exchange = exchange
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
 
-    @property
-    def state(self) -> str:
-        """Bus.state"""
-        return "connected" if self._channel and not self._channel.is_closed else "disconnected"
+    async def reach(self) -> str:
+        """Bus.reach"""
+        try:
+            async with asyncio.timeout(REACHED):
+                await self._open()
+        except (BusError, TimeoutError):
+            return "disconnected"
+        return "connected"
 
     async def relay(self, connection: Connection, leader: str) -> int:
         """Bus.relay; after a crash between the confirms and the cursor the batch goes out once more."""
@@ -83,20 +89,23 @@ class RabbitBus:
         )
 
     async def _open(self) -> Channel:
-        if self._channel and not self._channel.is_closed:
-            return self._channel
-        await self.close()
-        try:
-            async with asyncio.timeout(CONNECTED):
-                self._connection = await aiormq.connect(self._url)
-                channel = await self._connection.channel(publisher_confirms=True)
-                assert isinstance(channel, Channel)
-                await channel.exchange_declare(exchange=self._exchange, exchange_type="topic", durable=True)
-        except FAULTS as error:
+        async with self._opening:
+            if self._channel and not self._channel.is_closed:
+                return self._channel
             await self.close()
-            raise BusError(said(error)) from error
-        self._channel = channel
-        return channel
+            try:
+                async with asyncio.timeout(CONNECTED):
+                    self._connection = await aiormq.connect(self._url)
+                    channel = await self._connection.channel(publisher_confirms=True)
+                    assert isinstance(channel, Channel)
+                    await channel.exchange_declare(
+                        exchange=self._exchange, exchange_type="topic", durable=True
+                    )
+            except FAULTS as error:
+                await self.close()
+                raise BusError(said(error)) from error
+            self._channel = channel
+            return channel
 
     async def close(self) -> None:
         """Bus.close"""

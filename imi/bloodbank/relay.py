@@ -12,7 +12,7 @@ from imi.bloodbank.bus import Bus, BusError
 from imi.database import DatabaseError
 from imi.database.listen import Follower, following
 
-LEADER = 4244 << 48  # the advisory lock of the one relay that sends; beside log.sql's 4242 and 4243
+LEADER = 4245 << 48  # the advisory lock of the one relay that sends; 4242 to 4244 have their meanings too
 FIRST, LONGEST = 0.1, 5.0  # seconds between two tries after a fault
 
 FAULTS = (BusError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
@@ -36,11 +36,14 @@ class Relay:
                 try:
                     async with following(self._url) as follower:
                         await self._follow(follower)
-                except FAULTS as error:
+                except Exception as error:
                     self._failed += 1
                     wait = min(LONGEST, FIRST * 2 ** min(self._failed, 10)) * random.uniform(0.5, 1)
                     fields = {"error": f"{type(error).__name__}: {error}", "tries": self._failed}
-                    logger.warning("the relay waits", extra={"fields": fields})
+                    if isinstance(error, FAULTS):
+                        logger.warning("the relay waits", extra={"fields": fields})
+                    else:
+                        logger.exception("the relay has a fault and goes on", extra={"fields": fields})
                     await asyncio.sleep(wait)
         finally:
             await self._bus.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from imi.cli.command import Debug, Json, group, print_json
 from imi.cli.outcome import CONFLICT, Failure
 
 if TYPE_CHECKING:
+    from imi.bloodbank.bus import Bus
     from imi.config import Settings
 
 app = group("The server.")
@@ -43,7 +45,7 @@ def up(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run all of iMi in one process: the database, its migration, the API; Ctrl-C stops it.
+    """Run all of iMi in one process: the database, its migration, the API, the relay; Ctrl-C stops it.
 
     Without IMI_DATABASE_URL it runs a PostgreSQL of its own in the data directory. It writes a first admin
     key to admin.key there, its URL to server.url (other commands find it there), and a backup a day to
@@ -125,6 +127,7 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    from imi.bloodbank.bus import bus_of
     from imi.database import archive, deploy, embedded
     from imi.database.pool import located, pools
     from imi.server.app import serving
@@ -135,21 +138,40 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     await deploy.migrate(url)
     opened = await stack.enter_async_context(pools(url, settings))
     key = await adminkey.ensure(opened.api, settings.data_dir)
-    await stack.enter_async_context(serving(settings, opened, listener))
+    bus = bus_of(settings)
+    await stack.enter_async_context(_working(url, bus))
+    await stack.enter_async_context(serving(settings, opened, listener, bus.reach))
     backups = asyncio.create_task(archive.daily(url, settings.data_dir))
     stack.callback(backups.cancel)
     stack.callback(_leave_url(settings, listener).unlink, missing_ok=True)
     return _said(settings, listener) | {"data_dir": str(settings.data_dir), "admin_key": str(key)}
 
 
+@asynccontextmanager
+async def _working(url: str, bus: Bus) -> AsyncIterator[None]:
+    """The relay at work for as long as this is entered."""
+    from imi.bloodbank.relay import Relay
+
+    relay = asyncio.create_task(Relay(url, bus, f"{socket.gethostname()}:{os.getpid()}").run())
+    try:
+        yield
+    finally:
+        relay.cancel()
+        with suppress(asyncio.CancelledError):
+            await relay
+
+
 async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    from imi.bloodbank.bus import bus_of
     from imi.database.pool import located, pools
     from imi.server.app import serving
 
     listener = stack.enter_context(_listen(settings))
     url = await stack.enter_async_context(located(settings))
     opened = await stack.enter_async_context(pools(url, settings))
-    await stack.enter_async_context(serving(settings, opened, listener))
+    bus = bus_of(settings)
+    stack.push_async_callback(bus.close)
+    await stack.enter_async_context(serving(settings, opened, listener, bus.reach))
     return _said(settings, listener)
 
 

@@ -25,7 +25,7 @@ from imi.server.auth import Borders, Keys, Principal
 from imi.server.calls import Calls, Reply
 from imi.server.contract import Contract, Operation, load
 from imi.server.errors import UNREADY, ApiError, invalid, translate
-from imi.server.observe import Metrics, Probes
+from imi.server.observe import Metrics, Probes, Reach
 from imi.server.pages import pages
 
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -60,12 +60,12 @@ class Exchange:
 class Api:
     """The handler of every request."""
 
-    def __init__(self, settings: Settings, calls: Calls, contract: Contract) -> None:
+    def __init__(self, settings: Settings, calls: Calls, contract: Contract, reach: Reach) -> None:
         self.calls = calls
         self.contract = contract
         self.keys = Keys(settings, lambda digest: calls.door(KEY_CHECK, digest))
         self.borders = Borders(settings)
-        self.probes = Probes(settings, calls.pools)
+        self.probes = Probes(calls.pools, reach)
         self.metrics = Metrics(calls.pools)
         self.pages = pages(orjson.dumps(contract.document))
         self.host = socket.gethostname()
@@ -204,8 +204,10 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, pools: Pools, sock: socket.socket) -> AsyncIterator[None]:
+async def serving(settings: Settings, pools: Pools, sock: socket.socket, reach: Reach) -> AsyncIterator[None]:
     """Serve on a bound socket for as long as this is entered; then requests under way may end.
+
+    `reach` says how the bus is.
 
     Raises ContractError if database and contract do not fit, and ConfigError for IMI_AUTH=off on a host that
     others reach, and for an IMI_API_KEY of lower scope.
@@ -217,7 +219,7 @@ async def serving(settings: Settings, pools: Pools, sock: socket.socket) -> Asyn
     calls = Calls(pools)
     contract = load()
     await calls.bind(contract)
-    api = Api(settings, calls, contract)
+    api = Api(settings, calls, contract, reach)
     await api.keys.refuse_lesser()
     parser.addFilter(no_stack)
     server = web.Server(api.handle, access_log=None, logger=parser, max_line_size=LINE, auto_decompress=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import orjson
@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 
 from imi import __version__
-from imi.config import Settings
 from imi.database.line import Line
 from imi.database.pool import Pools
 from imi.server.calls import HEALTH, METRICS, Reply
@@ -21,13 +20,15 @@ PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LABELS = ("method", "route")
 
+Reach = Callable[[], Awaitable[str]]  # embedded, connected or disconnected, within a second
+
 
 class Probes:
     """What the database says of itself, over connections of its own: a full pool is not a database away."""
 
-    def __init__(self, settings: Settings, pools: Pools) -> None:
+    def __init__(self, pools: Pools, reach: Reach) -> None:
         self._line = Line(pools.probe)
-        self._bus = "disconnected" if settings.rabbitmq_url else "embedded"
+        self._reach = reach
         self._under_way: dict[str, asyncio.Future[Any]] = {}
 
     async def _ask(self, door: str) -> str | None:
@@ -45,12 +46,13 @@ class Probes:
         return found
 
     async def health(self) -> Reply:
-        """Whether the database answers; the bus is the database's own, or one that nothing speaks to yet."""
-        healthy = await self._ask(HEALTH) is not None
+        """Whether database and bus answer; without the bus all goes on but the sending."""
+        bus, found = await asyncio.gather(self._reach(), self._ask(HEALTH))
+        healthy = found is not None
         said = {
-            "status": ("healthy" if self._bus == "embedded" else "degraded") if healthy else "unhealthy",
+            "status": ("degraded" if bus == "disconnected" else "healthy") if healthy else "unhealthy",
             "database": "connected" if healthy else "disconnected",
-            "bloodbank": self._bus,
+            "bloodbank": bus,
             "version": __version__,
         }
         return Reply(200 if healthy else 503, orjson.dumps(said), None if healthy else {"Retry-After": "1"})
