@@ -159,29 +159,53 @@ end
 $$;
 comment on function api.event_get is 'GET /api/v1/events/{event_id}: one envelope';
 
--- Of the keys only those are judged that the log itself reads; an unknown source or agent type is stored as it came.
-create or replace function logic.envelope_check(p_envelope jsonb, p_index integer, p_context json) returns void
-language plpgsql
+create or replace function logic.is_uuid(p_text text) returns boolean
+language sql
+immutable
 as $$
-declare
-  v_fault text := case
+  select p_text ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+$$;
+comment on function logic.is_uuid is 'Whether a text is a UUID in its one form of 36 characters';
+
+-- Of the keys only those are judged that the log itself reads; an unknown source or agent type is stored as it came. One
+-- expression without a query in it, so that it is inlined where hundreds of envelopes are judged. An indexed value may
+-- have 1 KiB: a row that no index page holds would fail the whole statement.
+create or replace function logic.envelope_fault(p_envelope jsonb) returns text
+language sql
+stable
+as $$
+  select case
     when jsonb_typeof(p_envelope) is distinct from 'object' then 'is not an object'
-    when octet_length(p_envelope::text) > 1 << 20 then 'is larger than 1 MiB'
     when jsonb_typeof(p_envelope -> 'event_type') is distinct from 'string' then 'has no event_type'
+    when octet_length(p_envelope ->> 'event_type') > 255
+      or p_envelope ->> 'event_type' !~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$'
+      then 'has an event_type that is not words of letters, digits, _ and - joined by dots, 255 bytes at most'
     when jsonb_typeof(p_envelope -> 'payload') is distinct from 'object' then 'has no payload object'
-    when not pg_input_is_valid(coalesce(p_envelope ->> 'event_id', uuidv7()::text), 'uuid') then 'has an event_id that is no UUID'
+    when not logic.is_uuid(p_envelope ->> 'event_id') then 'has an event_id that is no UUID'
     when jsonb_typeof(coalesce(nullif(p_envelope -> 'correlation_ids', 'null'), '[]')) <> 'array' then 'has correlation_ids that are no list'
-    when exists (
-      select from jsonb_array_elements_text(coalesce(nullif(p_envelope -> 'correlation_ids', 'null'), '[]')) as id
-      where id is null or not pg_input_is_valid(id, 'uuid')
-    ) then 'has a correlation id that is no UUID'
+    when jsonb_path_exists(nullif(p_envelope -> 'correlation_ids', 'null'),
+      'strict $[*] ? (@.type() != "string" || !(@ like_regex "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))')
+      then 'has a correlation id that is no UUID'
     when jsonb_typeof(coalesce(nullif(p_envelope -> 'source', 'null'), '{}')) <> 'object' then 'has a source that is no object'
     when jsonb_typeof(coalesce(nullif(p_envelope -> 'agent_context', 'null'), '{}')) <> 'object' then 'has an agent_context that is no object'
     when not pg_input_is_valid(coalesce(p_envelope ->> 'timestamp', 'epoch'), 'timestamptz') then 'has a timestamp that is no time'
     when (p_envelope ->> 'timestamp')::timestamptz not between '1970-01-01 00:00Z' and '2200-01-01 00:00Z'
       then 'has a timestamp outside 1970..2200'
+    when p_envelope ->> 'timestamp' !~ '^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)$'
+      then 'has a timestamp that is not RFC 3339 with its zone'
     when char_length(p_envelope ->> 'version') > 20 then 'has a version of more than 20 characters'
-  end;
+    when octet_length(p_envelope -> 'payload' ->> 'workflow_id') > 1 << 10 then 'has a workflow_id of more than 1 KiB'
+    when octet_length(p_envelope -> 'agent_context' ->> 'checkpoint_id') > 1 << 10 then 'has a checkpoint_id of more than 1 KiB'
+  end
+$$;
+comment on function logic.envelope_fault is 'Why the log cannot hold an envelope, as the rest of a sentence; null if it can';
+
+create or replace function logic.envelope_check(p_envelope jsonb, p_index integer, p_context json) returns void
+language plpgsql
+as $$
+declare
+  v_fault text := coalesce(
+    logic.envelope_fault(p_envelope), case when octet_length(p_envelope::text) > 1 << 20 then 'is larger than 1 MiB' end);
 begin
   if v_fault is not null then
     perform logic.fail(400, 'VALIDATION_ERROR', format('The event at index %s %s', p_index, v_fault),
@@ -195,41 +219,53 @@ end
 $$;
 comment on function logic.envelope_check is 'Refuses an envelope that the log cannot hold, naming its index';
 
-create or replace function api.event_publish(p_body json, p_context json, out status integer, out body json)
+-- The one way of envelopes into the log, whichever door they come through; they have been judged before. Positions are
+-- given out in the order of the list, so that a cause in front of its effect stays there. Rows go in in the order of
+-- their ids: two calls that hold the same events wait for each other at the same one, never in a circle. What is there
+-- already is looked for first, because most of what a bus brings are our own events coming back.
+create or replace function logic.event_ingest(p_events jsonb, p_arrived text, p_context json) returns jsonb
 language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_body jsonb := p_body;
-  v_is_list boolean := jsonb_typeof(v_body) = 'array';
   v_now timestamptz := logic.now();
-  v_events jsonb;
-  v_any_new boolean;
+  v_causes uuid[] := logic.correlation_ids(p_context);
+  v_taken jsonb;
 begin
-  if not v_is_list then
-    v_body := jsonb_build_array(v_body);
-  end if;
-  perform logic.envelope_check(given.event, given.n::integer - 1, p_context)
-  from jsonb_array_elements(v_body) with ordinality as given (event, n);
   perform logic.log_enter();
-  with given as materialized (
-    select n, event, coalesce((event ->> 'event_id')::uuid, uuidv7()) as event_id, array(
-      select id::uuid
-      from (
-        select id, row_number() over () as place
-        from jsonb_array_elements_text(coalesce(nullif(event -> 'correlation_ids', 'null'), '[]')) as id
-        union all
-        select id::text, null from unnest(logic.correlation_ids(p_context)) as id
-      ) as ids
-      group by id::uuid
-      order by min(place) nulls last
-    ) as causes
-    from jsonb_array_elements(v_body) with ordinality as list (event, n)
+  with named as materialized (
+    select n, event, coalesce((event ->> 'event_id')::uuid, uuidv7()) as event_id
+    from jsonb_array_elements(p_events) with ordinality as list (event, n)
+  ), given as materialized (
+    select n, event_id, row_number() over (partition by event_id order by n) as turn,
+      (select events.position from bloodbank.events where events.event_id = named.event_id) as position
+    from named
+  ), placed as materialized (
+    select n, event_id, nextval('bloodbank.events_position_seq') as position
+    from (select n, event_id from given where turn = 1 and position is null order by n) as fresh
+  ), fresh as materialized (
+    select placed.position, event_id, event, case
+      when cardinality(v_causes) = 0 and jsonb_array_length(coalesce(nullif(event -> 'correlation_ids', 'null'), '[]')) < 2
+        then array(select id::uuid from jsonb_array_elements_text(nullif(event -> 'correlation_ids', 'null')) as id)
+      else array(
+        select id::uuid
+        from (
+          select id, row_number() over () as place
+          from jsonb_array_elements_text(nullif(event -> 'correlation_ids', 'null')) as id
+          union all
+          select id::text, null from unnest(v_causes) as id
+        ) as ids
+        group by id::uuid
+        order by min(place) nulls last)
+      end as causes
+    from placed
+    join named using (n, event_id)
   ), inserted as (
     insert into bloodbank.events (
-      event_id, event_type, "timestamp", version, source, correlation_ids, agent_context, payload, extra, ingested_at, arrived)
+      position, event_id, event_type, "timestamp", version, source, correlation_ids, agent_context, payload, extra,
+      ingested_at, arrived)
+    overriding system value
     select
+      position,
       event_id,
       event ->> 'event_type',
       coalesce((event ->> 'timestamp')::timestamptz, v_now),
@@ -241,37 +277,58 @@ begin
       event -> 'payload',
       nullif(event - array['event_id', 'event_type', 'timestamp', 'version', 'source', 'correlation_ids', 'agent_context', 'payload'], '{}'),
       v_now,
-      'local'
-    from given
-    order by n
+      p_arrived
+    from fresh
+    order by event_id
     on conflict (event_id) do nothing
     returning event_id, position
   ), edges as (
     insert into bloodbank.causes (cause, effect)
-    select distinct cause, given.event_id
+    select cause, event_id
     from inserted
-    join given using (event_id)
-    cross join unnest(given.causes) as cause
+    join fresh using (event_id)
+    cross join unnest(fresh.causes) as cause
     on conflict do nothing
   )
-  select
-    jsonb_agg(jsonb_build_object('event_id', given.event_id, 'cursor', inserted.position,
-      'new', inserted.position is not null and given.n = first.n) order by given.n),
-    bool_or(inserted.position is not null)
-  into v_events, v_any_new
+  select jsonb_agg(jsonb_build_object('event_id', event_id, 'cursor', coalesce(given.position, inserted.position),
+    'new', turn = 1 and inserted.position is not null) order by n)
+  into v_taken
   from given
-  join (select event_id, min(n) as n from given group by event_id) as first using (event_id)
   left join inserted using (event_id);
+  -- what somebody else stored while this waited for it
+  if v_taken @> '[{"cursor": null}]' then
+    select jsonb_agg(event || jsonb_build_object('cursor', coalesce(event -> 'cursor', to_jsonb((
+      select events.position from bloodbank.events where events.event_id = (event ->> 'event_id')::uuid)))) order by n)
+    into v_taken
+    from (select n, jsonb_strip_nulls(event) as event from jsonb_array_elements(v_taken) with ordinality as list (event, n)) as taken;
+  end if;
+  if v_taken @> '[{"new": true}]' then
+    perform logic.log_wake();
+  end if;
+  return coalesce(v_taken, '[]');
+end
+$$;
+comment on function logic.event_ingest is 'Stores a list of envelopes; for each, in order: {event_id, cursor, new}';
+
+create or replace function api.event_publish(p_body json, p_context json, out status integer, out body json)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_body jsonb := p_body;
+  v_is_list boolean := jsonb_typeof(v_body) = 'array';
+  v_taken jsonb;
+begin
+  if not v_is_list then
+    v_body := jsonb_build_array(v_body);
+  end if;
+  perform logic.envelope_check(given.event, given.n::integer - 1, p_context)
+  from jsonb_array_elements(v_body) with ordinality as given (event, n);
+  v_taken := logic.event_ingest(v_body, 'local', p_context);
   perform logic.agent_seen(p_context ->> 'agent_id');
-  perform logic.log_wake();
-  -- what was there before has its position in the table, not among the inserted
-  select jsonb_agg(case when event ->> 'cursor' is null
-    then event || jsonb_build_object('cursor', (select events.position from bloodbank.events where events.event_id = (event ->> 'event_id')::uuid))
-    else event end order by n)
-  into v_events
-  from jsonb_array_elements(v_events) with ordinality as list (event, n);
-  status := case when v_any_new then 202 else 200 end;
-  body := case when v_is_list then json_build_object('items', coalesce(v_events, '[]')) else (v_events -> 0)::json end;
+  status := case when v_taken @> '[{"new": true}]' then 202 else 200 end;
+  body := case when v_is_list then json_build_object('items', v_taken) else (v_taken -> 0)::json end;
 end
 $$;
 comment on function api.event_publish is 'POST /api/v1/events: one envelope or a list of them into the log; a repeated event_id is not new';

@@ -24,7 +24,8 @@ begin
         ('imi_worker', 'logic.relay_read'), ('imi_worker', 'logic.relay_move'), ('imi_worker', 'logic.relay_deliver'),
         ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'),
         ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),
-        ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt')
+        ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt'),
+        ('imi_worker', 'logic.intake')
     ), routines as (
       select pg_proc.*, pg_namespace.nspname
       from pg_proc join pg_namespace on pg_namespace.oid = pg_proc.pronamespace

@@ -7,6 +7,7 @@
 \ir dead_letters.sql
 \ir queues.sql
 \ir relay.sql
+\ir intake.sql
 \ir keys.sql
 \ir remotes.sql
 \ir work.sql

@@ -11,7 +11,12 @@ OURS = (*BEHAVIOUR, "imi", "bloodbank", "imi_meta")
 DOORS = {
     "imi_api": {"key_check", "once"},
     "imi_reader": {"health", "metrics"},
-    "imi_worker": {"relay_read", "relay_move", "relay_deliver"},
+    "imi_worker": {
+        "relay_read",
+        "relay_move",
+        "relay_deliver",
+        "intake",
+    },
 }
 QUEUES = {"format_table_name", "read", "read_with_poll", "delete", "archive", "set_vt"}
 GROUPS = ("imi_api", "imi_reader", "imi_worker", "imi_analyst", "imi_operator", "imi_subscriber")
