@@ -281,13 +281,12 @@ begin
     from fresh
     order by event_id
     on conflict (event_id) do nothing
-    returning event_id, position
+    returning event_id, position, correlation_ids
   ), edges as (
     insert into bloodbank.causes (cause, effect)
     select cause, event_id
     from inserted
-    join fresh using (event_id)
-    cross join unnest(fresh.causes) as cause
+    cross join unnest(inserted.correlation_ids) as cause
     on conflict do nothing
   )
   select jsonb_agg(jsonb_build_object('event_id', event_id, 'cursor', coalesce(given.position, inserted.position),

@@ -68,9 +68,11 @@ declare
   v_dead bigint;
   v_stored bigint := 0;
 begin
-  with read as materialized (
-    select n, octet_length(message) as size, logic.envelope_of(message::jsonb) as envelope
+  with parsed as materialized (
+    select n, octet_length(message) as size, message::jsonb as message
     from unnest(p_messages) with ordinality as given (message, n)
+  ), read as materialized (
+    select n, size, logic.envelope_of(message) as envelope from parsed
   ), judged as materialized (
     select n, envelope, case
       when size > 1 << 20 then 'is larger than 1 MiB'
