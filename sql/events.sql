@@ -161,11 +161,11 @@ comment on function api.event_get is 'GET /api/v1/events/{event_id}: one envelop
 
 create or replace function logic.is_uuid(p_text text) returns boolean
 language sql
-immutable
+stable
 as $$
-  select p_text ~ '^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$'
+  select octet_length(p_text) = 36 and pg_input_is_valid(p_text, 'uuid')
 $$;
-comment on function logic.is_uuid is 'Whether a text is a UUID in its one form of 36 characters';
+comment on function logic.is_uuid is 'Whether a text is a UUID of 36 characters';
 
 -- Of the keys only those are judged that the log itself reads; an unknown source or agent type is stored as it came. One
 -- expression without a query in it, so that it is inlined where hundreds of envelopes are judged. An indexed value may
@@ -223,7 +223,7 @@ comment on function logic.envelope_check is 'Refuses an envelope that the log ca
 -- given out in the order of the list, so that a cause in front of its effect stays there. Rows go in in the order of
 -- their ids: two calls that hold the same events wait for each other at the same one, never in a circle. What is there
 -- already is looked for first, because most of what a bus brings are our own events coming back.
-create or replace function logic.event_ingest(p_events jsonb, p_arrived text, p_context json) returns jsonb
+create or replace function logic.event_ingest(p_events jsonb[], p_arrived text, p_context json) returns jsonb
 language plpgsql
 as $$
 declare
@@ -234,7 +234,7 @@ begin
   perform logic.log_enter();
   with named as materialized (
     select n, event, coalesce((event ->> 'event_id')::uuid, uuidv7()) as event_id
-    from jsonb_array_elements(p_events) with ordinality as list (event, n)
+    from unnest(p_events) with ordinality as list (event, n)
   ), given as materialized (
     select n, event_id, row_number() over (partition by event_id order by n) as turn,
       (select events.position from bloodbank.events where events.event_id = named.event_id) as position
@@ -315,16 +315,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_body jsonb := p_body;
-  v_is_list boolean := jsonb_typeof(v_body) = 'array';
+  v_is_list boolean := json_typeof(p_body) = 'array';
+  v_events jsonb[] := case when v_is_list then array(select jsonb_array_elements(p_body::jsonb)) else array[p_body::jsonb] end;
   v_taken jsonb;
 begin
-  if not v_is_list then
-    v_body := jsonb_build_array(v_body);
-  end if;
   perform logic.envelope_check(given.event, given.n::integer - 1, p_context)
-  from jsonb_array_elements(v_body) with ordinality as given (event, n);
-  v_taken := logic.event_ingest(v_body, 'local', p_context);
+  from unnest(v_events) with ordinality as given (event, n);
+  v_taken := logic.event_ingest(v_events, 'local', p_context);
   perform logic.agent_seen(p_context ->> 'agent_id');
   status := case when v_taken @> '[{"new": true}]' then 202 else 200 end;
   body := case when v_is_list then json_build_object('items', v_taken) else (v_taken -> 0)::json end;

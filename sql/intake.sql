@@ -64,7 +64,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_good jsonb;
+  v_good jsonb[];
   v_dead bigint;
   v_stored bigint := 0;
 begin
@@ -87,7 +87,7 @@ begin
     select logic.dead_letter('intake', null, raw, 'The message ' || fault, null, 1) as id from bad
   )
   select
-    (select jsonb_agg(envelope order by n) from judged where fault is null),
+    (select array_agg(envelope order by n) from judged where fault is null),
     (select count(id) from letters)
   into v_good, v_dead;
   if v_good is not null then
@@ -95,7 +95,7 @@ begin
     from jsonb_array_elements(logic.event_ingest(v_good, 'bus', p_context)) as taken;
   end if;
   return json_build_object(
-    'stored', v_stored, 'known', coalesce(jsonb_array_length(v_good), 0) - v_stored, 'dead', v_dead);
+    'stored', v_stored, 'known', coalesce(cardinality(v_good), 0) - v_stored, 'dead', v_dead);
 end
 $$;
 comment on function logic.intake is

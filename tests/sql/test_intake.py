@@ -292,7 +292,7 @@ async def test_only_the_worker_may(connect):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await take(await connect(other), event())
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await worker.fetchval("select logic.event_ingest('[]', 'bus', '{}')")
+        await worker.fetchval("select logic.event_ingest('{}', 'bus', '{}')")
 
 
 async def test_what_fails_leaves_nothing_behind(connect):
