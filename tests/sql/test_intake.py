@@ -216,7 +216,7 @@ FAULTS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "reason"), FAULTS, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(("bad", "reason"), FAULTS, ids=range(len(FAULTS)))
 async def test_what_is_no_event_is_laid_aside_as_it_came(db, bad, reason):
     assert await take(db, event(), bad, event()) == (2, 0, 1)
     ((raw, why),) = await letters(db)
