@@ -240,6 +240,48 @@ async def test_garbage_among_500_spoils_nothing(db):
     assert await log(db) == [m["event_id"] for m in messages if isinstance(m, dict) and m in good]
 
 
+ODD: list[Any] = [None, True, -1, 1.5, 1e308, 10**30, "", "x", "\\", "{}", "[1]", "a.b", "now", "2026-02-03", " ", "é" * 300, "9" * 40, [], [[]], [None], ["x"], {}, {"a": {}}, {"workflow_id": []}, str(uuid.UUID(int=5))]  # fmt: skip
+SHAPES = [
+    event(timestamp="2026-02-03T04:05:06Z", version="1", source={}, correlation_ids=[], agent_context={}),
+    {
+        "id": "x",
+        "ts": "2026-02-03T04:05:06Z",
+        "event_type": "a",
+        "source": "a/b",
+        "data": {},
+        "correlation_id": "c",
+    },
+    {"specversion": "1.0", "id": "x", "type": "a", "source": "s", "time": "2026-02-03T04:05:06Z", "data": {}},
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_message_spoils_its_batch(db, seed):
+    """Every key of every shape with odd values, keys lost, and bytes overwritten: each is counted, none raises."""
+    chance = random.Random(seed)
+    messages: list[Any] = []
+    for _ in range(1500):
+        odd = dict(chance.choice(SHAPES))
+        odd["id" if "id" in odd else "event_id"] = str(uuid.UUID(int=chance.getrandbits(128)))
+        for key in chance.sample(sorted(odd), chance.randint(0, 2)):
+            odd[key] = chance.choice(ODD)
+        if chance.random() < 0.2:
+            del odd[chance.choice(sorted(odd))]
+        if chance.random() < 0.1:
+            odd[chance.choice(["payload", "event_id", "data", "specversion"])] = chance.choice(ODD)
+        text = bytearray(json.dumps(odd).encode())
+        if chance.random() < 0.3:
+            text[chance.randrange(len(text))] = chance.randrange(256)
+        messages.append(bytes(text))
+    counts = [await take(db, *messages[at : at + 500]) for at in range(0, 1500, 500)]
+    stored, known, dead = (sum(each) for each in zip(*counts, strict=True))
+    assert stored + known + dead == 1500
+    assert min(stored, dead) > 300
+    assert len(await log(db)) == stored
+    assert len(await letters(db)) == dead
+    assert len(json.loads(await db.fetchval("select body from api.event_list(p_limit => 1000)"))) > 300
+
+
 async def test_the_same_message_five_times_is_one_event(db):
     chance = random.Random(4)
     good = [event(n=n) for n in range(200)]
