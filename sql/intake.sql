@@ -15,8 +15,7 @@ as $$
   select case
     when jsonb_typeof(p_message) <> 'object' or p_message ?| array['event_id', 'payload'] then p_message
     when p_message ?& array['specversion', 'type'] and not p_message ? 'event_type' then
-      p_message - array['type', 'time', 'source', 'data']
-      - case when logic.is_uuid(p_message ->> 'id') then 'id' else '' end
+      p_message - array['type', 'time', 'source', 'data', case when logic.is_uuid(p_message ->> 'id') then 'id' end]
       || jsonb_build_object(
         'event_id', case
           when logic.is_uuid(p_message ->> 'id') then p_message ->> 'id'
@@ -34,8 +33,8 @@ as $$
           else '{}'
         end)
     when p_message ?| array['ts', 'data'] then
-      p_message - array['id', 'ts', 'source', 'data']
-      - case when logic.is_uuid(p_message ->> 'correlation_id') then 'correlation_id' else '' end
+      p_message
+      - array['id', 'ts', 'source', 'data', case when logic.is_uuid(p_message ->> 'correlation_id') then 'correlation_id' end]
       || jsonb_build_object(
         'event_id', p_message -> 'id',
         'timestamp', (p_message ->> 'ts') || case when p_message ->> 'ts' ~ ':\d\d:\d\d(\.\d+)?$' then 'Z' else '' end,
@@ -47,8 +46,7 @@ as $$
           else p_message -> 'source'
         end,
         'correlation_ids', case
-          when logic.is_uuid(p_message ->> 'correlation_id')
-            then jsonb_build_array(p_message -> 'correlation_id')
+          when logic.is_uuid(p_message ->> 'correlation_id') then jsonb_build_array(p_message -> 'correlation_id')
         end,
         'payload', p_message -> 'data')
     else p_message

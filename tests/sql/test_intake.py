@@ -103,7 +103,7 @@ async def test_the_older_envelope_means_ours(db):
         ({"ts": "2026-02-03T04:05:06+02:00"}, {"timestamp": "2026-02-03T02:05:06+00:00"}),
         ({"source": "alone"}, {"source": {"host": "alone", "type": "service"}}),
         ({"source": {"host": "h", "type": "hook"}}, {"source": {"host": "h", "type": "hook"}}),
-        ({"correlation_id": "trace-9"}, {"correlation_ids": [], "correlation_id": "trace-9"}),
+        ({"correlation_id": "trace-9", "": 1}, {"correlation_ids": [], "correlation_id": "trace-9", "": 1}),
         ({"correlation_id": None}, {"correlation_ids": [], "correlation_id": None}),
     ],
 )
