@@ -8,6 +8,7 @@
 \ir queues.sql
 \ir relay.sql
 \ir intake.sql
+\ir subscriptions.sql
 \ir keys.sql
 \ir remotes.sql
 \ir work.sql

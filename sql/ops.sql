@@ -6,19 +6,13 @@
 -- a subscription; how far it is behind is counted in events, because positions may have gaps.
 -- The log is held back when a transaction that appended does not end; nothing above it can be followed until it does.
 
--- As the runner of subscriptions resolves it: one function of this name, in a schema that the owner may enter.
 create or replace function logic.handler_resolves(p_handler text) returns boolean
-language plpgsql
+language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  return to_regproc(p_handler) is not null;
-exception
-  when insufficient_privilege then
-    return false;
-end
+  select logic.subscription_handler(p_handler) is not null
 $$;
 comment on function logic.handler_resolves is 'Whether a subscription''s handler names one function that iMi may call';
 

@@ -16,6 +16,9 @@ DOORS = {
         "relay_move",
         "relay_deliver",
         "intake",
+        "subscriptions_waiting",
+        "subscription_run",
+        "subscription_try",
     },
 }
 QUEUES = {"format_table_name", "read", "read_with_poll", "delete", "archive", "set_vt"}

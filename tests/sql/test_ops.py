@@ -61,7 +61,9 @@ async def test_lag_is_counted_in_events_and_time(db, publish, at):
     await db.execute(
         "insert into bloodbank.cursors (name, position) values ('reader', $1), ('pruned', 0)", first
     )
-    await db.execute("insert into bloodbank.subscriptions values ('mine', '{#}', 'logic.now', 1000000000)")
+    await db.execute(
+        "insert into bloodbank.subscriptions values ('mine', '{#}', 'logic.event_envelope', 1000000000)"
+    )
     await at("2026-06-01T00:03Z")
     rows = await db.fetch(
         "select follower, kind, behind_events, behind_for, handler_resolves from ops.lag order by follower"
@@ -91,7 +93,7 @@ async def test_a_follower_that_lags_or_has_no_handler_is_unhealthy_unless_it_is_
     )
     found = (await unhealthy(db))["followers"]
     assert (found["finding"], "ops.lag" in found["remedy"]) == ("none is behind", True)
-    await db.execute("update bloodbank.subscriptions set handler = 'logic.now', position = 0")
+    await db.execute("update bloodbank.subscriptions set handler = 'logic.event_envelope', position = 0")
     assert "followers" not in await unhealthy(db)
     await at("2026-06-01T00:01Z")
     assert (await unhealthy(db))["followers"]["finding"].startswith("mine ")
@@ -102,7 +104,7 @@ async def test_a_follower_that_lags_or_has_no_handler_is_unhealthy_unless_it_is_
 @pytest.mark.parametrize("handler", ["logic.no_such", "nowhere.handle", 'not a name "', "secret.handle"])
 async def test_a_handler_that_cannot_be_called_does_not_resolve(db, handler):
     await db.execute(
-        "reset role; create schema secret; create function secret.handle() returns int language sql return 1"
+        "reset role; create schema secret; create function secret.handle(bloodbank.events) returns int language sql return 1"
     )
     await db.execute("set role imi_owner")
     await db.execute("insert into bloodbank.subscriptions values ('mine', '{#}', $1)", handler)
