@@ -11,7 +11,8 @@
 -- one event at a time: subscription_try counts the try in a transaction of its own, subscription_run(…, 1) makes it, and
 -- makes a dead letter instead of a fourth. Whoever follows needs no other rule: run; after an error, try and run 1 for
 -- as many events as a batch may hold or until one is dead; what subscriptions_waiting shows with attempts was left in the
--- middle of that. Any number of followers may run side by side: a subscription in somebody's hands is passed over.
+-- middle of that. Any number of followers may run side by side: a subscription in somebody's hands is passed over. Two
+-- of them in the middle of that count each other's tries, so a hanging event may get fewer than three, never more.
 
 create or replace function logic.subscription_handler(p_handler text) returns regprocedure
 language plpgsql
@@ -134,7 +135,8 @@ declare
   v_subscription bloodbank.subscriptions;
 begin
   select * into v_subscription from bloodbank.subscriptions where subscriptions.name = p_name for update skip locked;
-  if not found or v_subscription.paused or logic.subscription_handler(v_subscription.handler) is null then
+  if not found or v_subscription.paused or v_subscription.position >= logic.log_floor()
+    or logic.subscription_handler(v_subscription.handler) is null then
     return null;
   end if;
   update bloodbank.subscriptions set attempts = v_subscription.attempts + 1 where subscriptions.name = p_name;
