@@ -284,6 +284,17 @@ async def test_one_that_hangs_is_tried_thrice_alone_and_laid_aside(
     )  # nothing to try
 
 
+async def test_a_batch_after_a_counted_try_is_one_event(
+    owner: asyncpg.Connection, follower: Follower
+) -> None:
+    at = await append(owner, "a", "a", "a")
+    await subscribe(owner, "mine", "mine.see", "#")
+    assert await follower.connection.fetchval("select logic.subscription_try('mine')") == 1
+    assert (await follower.run("mine"))["handled"] == 1
+    assert await seen(owner) == at[:1]
+    assert (await follower.run("mine"))["handled"] == 2
+
+
 @pytest.mark.parametrize("handler", ["mine.no_such", "nowhere.handle", "mine.seen", "logic.now", 'no name "'])
 async def test_one_whose_handler_does_not_resolve_waits(
     owner: asyncpg.Connection, follower: Follower, handler: str
