@@ -45,7 +45,7 @@ def up(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Run all of iMi in one process: the database, its migration, the API, the relay; Ctrl-C stops it.
+    """Run all of iMi in one process: the database, its migration, the API, the bus; Ctrl-C stops it.
 
     Without IMI_DATABASE_URL it runs a PostgreSQL of its own in the data directory. It writes a first admin
     key to admin.key there, its URL to server.url (other commands find it there), and a backup a day to
@@ -149,16 +149,18 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
 
 @asynccontextmanager
 async def _working(url: str, bus: Bus) -> AsyncIterator[None]:
-    """The relay at work for as long as this is entered."""
-    from imi.bloodbank.relay import Relay
+    """The relay and the subscriptions at work for as long as this is entered."""
+    from imi.bloodbank.relay import relay
+    from imi.bloodbank.subscriptions import subscriptions
 
-    relay = asyncio.create_task(Relay(url, bus, f"{socket.gethostname()}:{os.getpid()}").run())
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    tasks = [asyncio.create_task(each) for each in (relay(url, bus, name), subscriptions(url))]
     try:
         yield
     finally:
-        relay.cancel()
-        with suppress(asyncio.CancelledError):
-            await relay
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from imi.bloodbank.bus import Bus, EmbeddedBus
 from imi.bloodbank.rabbitmq import RabbitBus
-from imi.bloodbank.relay import Relay
+from imi.bloodbank.relay import relay
 from tests.postgres import Database
 from tests.rabbitmq import Broker, broker
 
@@ -126,9 +126,7 @@ def bus(kind: str, request: pytest.FixtureRequest) -> Bus:
 @contextlib.asynccontextmanager
 async def relaying(database: Database, *buses: Bus) -> AsyncIterator[list[asyncio.Task[None]]]:
     """A relay for each bus, at work while this is entered."""
-    tasks = [
-        asyncio.create_task(Relay(database.url, each, f"relay-{n}").run()) for n, each in enumerate(buses)
-    ]
+    tasks = [asyncio.create_task(relay(database.url, each, f"relay-{n}")) for n, each in enumerate(buses)]
     yield tasks
     for task in tasks:
         task.cancel()
