@@ -139,7 +139,7 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     opened = await stack.enter_async_context(pools(url, settings))
     key = await adminkey.ensure(opened.api, settings.data_dir)
     bus = bus_of(settings)
-    await stack.enter_async_context(_working(url, bus))
+    await stack.enter_async_context(_working(url, settings, bus))
     await stack.enter_async_context(serving(settings, opened, listener, bus.reach))
     backups = asyncio.create_task(archive.daily(url, settings.data_dir))
     stack.callback(backups.cancel)
@@ -148,13 +148,17 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _working(url: str, bus: Bus) -> AsyncIterator[None]:
-    """The relay and the subscriptions at work for as long as this is entered."""
+async def _working(url: str, settings: Settings, bus: Bus) -> AsyncIterator[None]:
+    """The relay, the intake and the subscriptions at work for as long as this is entered."""
     from imi.bloodbank.relay import relay
     from imi.bloodbank.subscriptions import subscriptions
 
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    tasks = [asyncio.create_task(each) for each in (relay(url, bus, name), subscriptions(url))]
+    work = [relay(url, bus, f"{socket.gethostname()}:{os.getpid()}"), subscriptions(url)]
+    if settings.rabbitmq_url:  # on the embedded bus there is nobody else's event
+        from imi.bloodbank.intake import intake
+
+        work.append(intake(url, settings.rabbitmq_url, settings.exchange_name))
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
