@@ -25,7 +25,7 @@ from imi.cli.outcome import USAGE, Failure
 # is one of that app's commands.
 COMMANDS = {
     "The server": {
-        "up": ("up", "Run all of iMi in one process: database, API."),
+        "up": ("up", "Run all of iMi in one process: database, API, bus."),
         "serve": ("up", "Run the API alone, for many processes or machines."),
         "db": ("db", "Migrate, back up, restore and look into the database."),
         "keys": ("keys", "Make, list and revoke API keys."),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest_asyncio
@@ -13,6 +16,7 @@ from imi.bloodbank.subscriptions import subscriptions
 from tests.bloodbank.conftest import append
 from tests.postgres import Database
 
+README = Path(__file__).parents[2] / "README.md"
 MINE = """
 create schema mine;
 create table mine.seen (subscription text, event_id uuid, event_type text, at bigint generated always as identity);
@@ -129,4 +133,18 @@ async def test_it_goes_on_when_its_connection_is_lost(
         )
         made += await append(mine, *["b"] * 10)
         assert await seen(mine, 20) == made
+    await superuser.close()
+
+
+async def test_the_one_in_the_readme(fresh_database: Database, owner: asyncpg.Connection) -> None:
+    (example,) = re.findall(r"```postgresql\n(set role imi_owner;.*?)```", README.read_text(), re.DOTALL)
+    superuser = await fresh_database.connect("superuser")
+    payload = json.dumps({"branch_name": "feat/cart", "completion_type": "merged"})
+    await owner.execute("select logic.event_append('imi.work.completed', $1, '{}')", payload)
+    async with running(fresh_database):
+        await superuser.execute(example)
+        async with asyncio.timeout(30):
+            while not (rows := await owner.fetch("select branch from ours.merges")):
+                await asyncio.sleep(0.05)
+    assert [row[0] for row in rows] == ["feat/cart"]
     await superuser.close()
