@@ -34,7 +34,8 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
     """Serve the database of `url` until left; answers an admin's client."""
     settings = Settings(**{"api_key": ADMIN, "database_pool_size": 4, "database_max_overflow": 0, **chosen})
     listener = socket.create_server(("127.0.0.1", 0))
-    loop = uvloop.new_event_loop()
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    loop = runner.get_loop()
     stop = asyncio.Event()
     started: Future[None] = Future()
 
@@ -51,7 +52,7 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
                 raise
             started.set_exception(error)
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread = threading.Thread(target=lambda: runner.run(serve()))
     thread.start()
     with httpx.Client(headers={"Authorization": f"Bearer {ADMIN}"}, timeout=30) as client:
         try:
@@ -62,7 +63,7 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
             loop.call_soon_threadsafe(stop.set)
             thread.join(60)
             listener.close()
-            loop.close()
+            runner.close()
 
 
 @dataclass

@@ -60,16 +60,25 @@ async def _take(follower: Follower, channel: Channel) -> None:
     await channel.basic_consume(QUEUE, waiting.put)
     while True:
         batch = await _gathered(waiting, channel)
-        began = time.perf_counter()
-        ready = sort([each.body for each in batch])
-        answer = await follower.connection.fetchval(
-            "select logic.intake($1, $2, $3)", ready.messages, ready.rejected, ready.reasons
-        )
-        tag = batch[-1].delivery_tag
-        assert tag is not None
-        await channel.basic_ack(tag, multiple=True)
-        fields = {**orjson.loads(answer), "ms": round((time.perf_counter() - began) * 1000, 1)}
-        logger.info("taken in", extra={"fields": fields})
+        storing = asyncio.ensure_future(_store(follower, channel, batch))
+        try:
+            await asyncio.shield(storing)
+        except asyncio.CancelledError:  # what is begun is stored and acknowledged before this ends
+            await asyncio.wait((storing,))
+            raise
+
+
+async def _store(follower: Follower, channel: Channel, batch: list[DeliveredMessage]) -> None:
+    began = time.perf_counter()
+    ready = sort([each.body for each in batch])
+    answer = await follower.connection.fetchval(
+        "select logic.intake($1, $2, $3)", ready.messages, ready.rejected, ready.reasons
+    )
+    tag = batch[-1].delivery_tag
+    assert tag is not None
+    await channel.basic_ack(tag, multiple=True)
+    fields = {**orjson.loads(answer), "ms": round((time.perf_counter() - began) * 1000, 1)}
+    logger.info("taken in", extra={"fields": fields})
 
 
 async def _gathered(waiting: asyncio.Queue[DeliveredMessage], channel: Channel) -> list[DeliveredMessage]:

@@ -30,7 +30,13 @@ log = logging.getLogger(__name__)
 
 KEPT = 7  # daily backups
 SCHEMAS = (*BEHAVIOUR, "pgmq", "bloodbank", "imi", "imi_meta")
-CLEAR = f"set role imi_owner;\ndrop schema if exists {', '.join(SCHEMAS)} cascade;\n"
+# So that who follows the log meanwhile finds a deadlock first, is rolled back and comes again; where we may.
+PREVAIL = """do $$ begin
+  perform set_config('deadlock_timeout', '20s', false);
+exception when insufficient_privilege then null;
+end $$;
+"""
+CLEAR = f"{PREVAIL}set role imi_owner;\ndrop schema if exists {', '.join(SCHEMAS)} cascade;\n"
 # So far on that no cursor handed out after the backup was made can hide an event that comes now.
 MOVE_ON = """
 select setval('bloodbank.events_position_seq',
@@ -88,6 +94,7 @@ async def _has_events(connection: Connection) -> bool:
 async def reset(url: str) -> None:
     """Drop everything that is iMi's, and migrate anew. Raises DatabaseError."""
     async with locked(url) as connection:
+        await connection.execute(PREVAIL)
         await drop_schemas(connection, SCHEMAS)
     await migrate(url)
 
