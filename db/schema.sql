@@ -1,4 +1,4 @@
--- After migrations 0001, 0002, 0003, 0004, 0005, 0006, 0007, as `imi db dump` writes it; not to be edited.
+-- After migrations 0001, 0002, 0003, 0004, 0005, 0006, 0007, 0008, as `imi db dump` writes it; not to be edited.
 
 SET statement_timeout = 0;
 SET lock_timeout = 0;
@@ -125,12 +125,18 @@ CREATE TABLE bloodbank.dead_letters (
     first_failed_at timestamp with time zone DEFAULT now() NOT NULL,
     last_failed_at timestamp with time zone DEFAULT now() NOT NULL,
     replayed_at timestamp with time zone,
-    CONSTRAINT dead_letter_source_is_known CHECK ((source = ANY (ARRAY['subscription'::text, 'intake'::text, 'relay'::text])))
+    subscription text,
+    CONSTRAINT dead_letter_source_is_known CHECK ((source = ANY (ARRAY['subscription'::text, 'intake'::text, 'relay'::text]))),
+    CONSTRAINT subscription_is_named CHECK (((source = 'subscription'::text) = (subscription IS NOT NULL)))
 );
 
 -- Name: TABLE dead_letters; Type: COMMENT; Schema: bloodbank; Owner: -
 
 COMMENT ON TABLE bloodbank.dead_letters IS 'What could not be stored or handled, with the reason, until somebody replays it';
+
+-- Name: COLUMN dead_letters.subscription; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON COLUMN bloodbank.dead_letters.subscription IS 'Whose handler failed; no foreign key: the letter outlives the subscription';
 
 -- Name: events; Type: TABLE; Schema: bloodbank; Owner: -
 

@@ -173,6 +173,7 @@ begin
         ('stuck_since', 'The last sign of life'),
         ('stuck_work.reason', 'lease_expired, review_waits, silent or idle; the view''s comment says when'),
         ('subject', 'What is judged'),
+        ('subscription', 'Whose handler failed'),
         ('subscriptions.kind', 'handler: an SQL function of iMi''s; queue: somebody reads it'),
         ('target_component', 'Where the arrow ends'),
         ('target_component_id', 'Identity of the component where the arrow ends'),

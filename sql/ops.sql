@@ -105,7 +105,7 @@ comment on view ops.subscriptions is 'Who gets which events: handlers in SQL, an
 
 create or replace view ops.dead_letters as
 select
-  letter.id as dead_letter_id, letter.source, letter.event_id, event.event_type, letter.reason, letter.sqlstate,
+  letter.id as dead_letter_id, letter.source, letter.subscription, letter.event_id, event.event_type, letter.reason, letter.sqlstate,
   letter.attempts, letter.first_failed_at, letter.last_failed_at, letter.replayed_at,
   encode(letter.raw, 'escape') as raw
 from bloodbank.dead_letters as letter

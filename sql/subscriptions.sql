@@ -86,7 +86,7 @@ begin
   loop
     if v_subscription.attempts > 3 then
       perform logic.dead_letter('subscription', v_event.event_id, null,
-        p_name || ': the handler did not come back from three tries', '57014', 3);
+        'The handler did not come back from three tries', '57014', 3, p_name);
       v_dead := v_dead + 1;
     else
       for v_try in 1 .. 3 loop
@@ -100,7 +100,7 @@ begin
               if sqlstate ~ '^(40|53|55P03)' or logic.subscription_handler(v_subscription.handler) is null then
                 raise;
               end if;
-              perform logic.dead_letter('subscription', v_event.event_id, null, p_name || ': ' || sqlerrm, sqlstate, v_try);
+              perform logic.dead_letter('subscription', v_event.event_id, null, sqlerrm, sqlstate, v_try, p_name);
               v_dead := v_dead + 1;
             end if;
         end;

@@ -148,7 +148,7 @@ async def test_a_writer_that_does_not_end_is_found(db, connect):
 
 async def test_dead_letters_are_unhealthy_until_they_are_replayed(db, publish):
     event_id = (await publish("test.failed"))[0]["event_id"]
-    letter = "insert into bloodbank.dead_letters (source, event_id, raw, reason) values ('subscription', $1, $2, 'no such branch')"
+    letter = "insert into bloodbank.dead_letters (source, event_id, raw, reason, subscription) values ('subscription', $1, $2, 'no such branch', 'mine')"
     await db.execute(letter, event_id, b"a\xff\x00b")
     row = await db.fetchrow("select * from ops.dead_letters")
     assert (row["event_type"], row["raw"]) == ("test.failed", r"a\377\000b")

@@ -137,7 +137,7 @@ async def seen(owner: asyncpg.Connection) -> list[int]:
 
 async def letters(owner: asyncpg.Connection) -> list[tuple[str, str, int]]:
     rows = await owner.fetch(
-        "select reason, sqlstate, attempts from bloodbank.dead_letters where source = 'subscription' order by id"
+        "select subscription || ': ' || reason, sqlstate, attempts from bloodbank.dead_letters where source = 'subscription' order by id"
     )
     return [tuple(row) for row in rows]
 
@@ -274,7 +274,7 @@ async def test_one_that_hangs_is_tried_thrice_alone_and_laid_aside(
     assert (await other.drain())["dead"] == 1
     assert (follower.errors, other.errors) == (["57014"] * 3, ["57014"])
     assert await seen(owner) == [at[0], at[1], at[3], at[4]]
-    assert await letters(owner) == [("mine: the handler did not come back from three tries", "57014", 3)]
+    assert await letters(owner) == [("mine: The handler did not come back from three tries", "57014", 3)]
     assert await owner.fetchval("select attempts from bloodbank.subscriptions") == 0
     assert (
         await owner.fetchval("select last_value from mine.calls") == 3 + 4 + 3
