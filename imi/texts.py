@@ -152,7 +152,8 @@ Validator = validators.extend(Draft202012Validator, KEYWORDS, type_checker=TYPES
 
 
 def expanded(document: dict[str, Any], node: Any) -> Any:
-    """The node with every reference replaced by what it names; what stands beside a reference wins."""
+    """The node with every reference replaced by what it names in the document, whatever file that is said to
+    be; what stands beside a reference wins."""
     if isinstance(node, list):
         return [expanded(document, each) for each in node]
     if not isinstance(node, dict):
@@ -161,7 +162,7 @@ def expanded(document: dict[str, Any], node: Any) -> Any:
     if "$ref" not in node:
         return beside
     target: Any = document
-    for key in node["$ref"].removeprefix("#/").split("/"):
+    for key in node["$ref"].partition("#/")[2].split("/"):
         target = target[key]
     return expanded(document, target) | beside
 

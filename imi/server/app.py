@@ -108,9 +108,11 @@ class Api:
             return await self.calls.operation(operation, call)
         if operation.body:
             body = await self.body(exchange.request, operation)
-            call[-2] = (
-                await asyncio.to_thread(operation.text, body) if len(body) > LARGE else operation.text(body)
-            )
+            checked = call[-2] == "true"
+            if checked or len(body) > LARGE:
+                call[-2] = await asyncio.to_thread(operation.text, body, checked)
+            else:
+                call[-2] = operation.text(body, checked)
         key = given.get("Idempotency-Key")
         if key is None and exchange.method == "POST" and "Idempotency-Key" in exchange.headers:
             raise invalid("Idempotency-Key", "is not taken here: the answer must not be stored")

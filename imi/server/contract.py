@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-import yaml
-
 from imi import __version__
+from imi.bloodbank.schemas import faults_in
+from imi.rules import openapi
 from imi.server.errors import invalid, invalids
 from imi.texts import Check, complaints, expanded, json_check, parse, validator, value_check
 
@@ -95,12 +94,13 @@ class Operation:
                 raise invalid(name, wrong)
         return given
 
-    def text(self, body: bytes) -> str:
-        """The body, if it is JSON that PostgreSQL can hold and that fits; else 400."""
+    def text(self, body: bytes, checked: bool) -> str:
+        """The body, if it is JSON that PostgreSQL can hold and that fits (and passes x-check); else 400."""
         try:
-            errors = complaints(self.body, parse(body))
+            value = parse(body)
         except ValueError as error:
             raise invalid("", str(error)) from None
+        errors = complaints(self.body, value) or (faults_in(value) if checked else [])
         if errors:
             raise invalids(errors)
         return body.decode()
@@ -196,8 +196,7 @@ class Contract:
 
 def load() -> Contract:
     """Read the document that travels with this package."""
-    text = resources.files("imi").joinpath("openapi.yaml").read_bytes()
-    document = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    document = openapi()
     document["info"]["version"] = __version__
     del document["x-shared"]
     return Contract(document)
@@ -207,7 +206,8 @@ def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, A
     """One operation of the document."""
     said = expanded(document, item[method])
     parameters = expanded(document, item.get("parameters", [])) + said.get("parameters", [])
-    names = [each["name"] for place in ("path", "query") for each in parameters if each["in"] == place]
+    passed = [each for each in parameters if "x-check" not in each]
+    names = [each["name"] for place in ("path", "query") for each in passed if each["in"] == place]
     body = said.get("requestBody")
     is_get = method == "get"
 
@@ -233,7 +233,8 @@ def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, A
         body_limit=said.get("x-body-limit", BODY_LIMIT),
         arguments=[f"p_{name}" for name in names] + ["p_body"] * bool(body) + ["p_context"] * (not is_get),
         in_path=list(checks("path").values()),
-        in_query={name: (names.index(name), check) for name, check in checks("query").items()},
+        # until the body is there, its place in the call is that of a parameter with x-check
+        in_query={name: ([*names, name].index(name), check) for name, check in checks("query").items()},
         in_header=checks("header"),
         required=[each["name"] for each in parameters if each["in"] == "query" and each.get("required")],
     )
