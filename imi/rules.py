@@ -1,8 +1,6 @@
 """What the server and the command line must judge alike."""
 
 import re
-from importlib import resources
-from typing import Any
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """36 characters, and nothing of what else Python or PostgreSQL would take."""
@@ -14,12 +12,3 @@ LOOPBACK = re.compile(rf"(localhost|127(\.{OCTET}){{3}}|\[::1\]|::1)(:[0-9]+)?",
 def is_loopback(name: str | None) -> bool:
     """Whether a host's name or address, with or without a port, is this machine to itself."""
     return name is not None and LOOPBACK.fullmatch(name) is not None
-
-
-def openapi() -> dict[str, Any]:
-    """The document that travels with this package, read anew."""
-    import yaml  # which few commands need
-
-    text = resources.files("imi").joinpath("openapi.yaml").read_bytes()
-    document: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return document

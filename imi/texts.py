@@ -151,22 +151,6 @@ TYPES = Draft202012Validator.TYPE_CHECKER.redefine(
 Validator = validators.extend(Draft202012Validator, KEYWORDS, type_checker=TYPES)  # type: ignore[no-untyped-call]
 
 
-def expanded(document: dict[str, Any], node: Any) -> Any:
-    """The node with every reference replaced by what it names in the document, whatever file that is said to
-    be; what stands beside a reference wins."""
-    if isinstance(node, list):
-        return [expanded(document, each) for each in node]
-    if not isinstance(node, dict):
-        return node
-    beside = {key: expanded(document, value) for key, value in node.items() if key != "$ref"}
-    if "$ref" not in node:
-        return beside
-    target: Any = document
-    for key in node["$ref"].partition("#/")[2].split("/"):
-        target = target[key]
-    return expanded(document, target) | beside
-
-
 def validator(schema: dict[str, Any]) -> Any:
     """A compiled validator for a schema without references; formats are checked."""
     return Validator(schema, format_checker=FORMATS)

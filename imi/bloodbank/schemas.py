@@ -16,21 +16,22 @@ from typing import Any
 
 import orjson
 
-from imi.rules import openapi
-from imi.texts import MOST_COMPLAINTS, complaints, expanded, validator
+from imi import openapi
+
+MOST = 20  # faults that are named
 
 
 @cache
 def schemas() -> dict[str, dict[str, Any]]:
     """By event type or pattern, in their order: the schemas, without references."""
-    document = openapi()
+    document = openapi.read()
     folder = resources.files("imi").joinpath("schemas", "events")
     files = {each.name: orjson.loads(each.read_bytes()) for each in folder.iterdir()}
 
     def whole(schema: dict[str, Any]) -> dict[str, Any]:
         if schema.get("$ref") in files:
             schema = files[schema["$ref"]] | {key: said for key, said in schema.items() if key != "$ref"}
-        resolved: dict[str, Any] = expanded(document, schema)
+        resolved: dict[str, Any] = openapi.expanded(document, schema)
         return resolved
 
     types = {each["x-event-type"]: whole(each) for each in files.values() if "x-event-type" in each}
@@ -59,18 +60,22 @@ def fits(pattern: str, event_type: str) -> bool:
 
 def faults(event_type: str, payload: Any) -> list[dict[str, str]]:
     """What a payload lacks by its type's schema: {path, message}; [] for a type without one."""
+    from imi.texts import complaints  # jsonschema takes a second, which a list of the types need not wait for
+
     described = schema(event_type)
     return complaints(_validator(described["x-event-type"]), payload) if described else []
 
 
 @cache
 def _validator(name: str) -> Any:
+    from imi.texts import validator
+
     return validator(schemas()[name])
 
 
 def faults_in(body: Any) -> list[dict[str, str]]:
     """The same of an envelope or a list of them, with paths from there; the first ones if there are many."""
-    return list(islice(_faults_in(body, ""), MOST_COMPLAINTS))
+    return list(islice(_faults_in(body, ""), MOST))
 
 
 def _faults_in(body: Any, place: str) -> Iterator[dict[str, str]]:

@@ -36,6 +36,7 @@ COMMANDS = {
         "links": ("links", "Link work to tickets, pull requests and deploys."),
         "trace": ("trace", "Follow a ticket, branch, commit, PR or deploy both ways."),
         "components": ("components", "Components of a project and what depends on what."),
+        "events": ("events", "Event types and what their payloads hold."),
         "stats": ("stats", "The registry in figures."),
         "version": ("version", "This program's version."),
     },

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from imi import __version__
+from imi import __version__, openapi
 from imi.bloodbank.schemas import faults_in
-from imi.rules import openapi
 from imi.server.errors import invalid, invalids
-from imi.texts import Check, complaints, expanded, json_check, parse, validator, value_check
+from imi.texts import Check, complaints, json_check, parse, validator, value_check
 
 METHODS = ("get", "post", "patch", "put", "delete")
 BODY_LIMIT = 1 << 20
@@ -196,7 +195,7 @@ class Contract:
 
 def load() -> Contract:
     """Read the document that travels with this package."""
-    document = openapi()
+    document = openapi.read()
     document["info"]["version"] = __version__
     del document["x-shared"]
     return Contract(document)
@@ -204,8 +203,8 @@ def load() -> Contract:
 
 def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, Any]) -> Operation:
     """One operation of the document."""
-    said = expanded(document, item[method])
-    parameters = expanded(document, item.get("parameters", [])) + said.get("parameters", [])
+    said = openapi.expanded(document, item[method])
+    parameters = openapi.expanded(document, item.get("parameters", [])) + said.get("parameters", [])
     passed = [each for each in parameters if "x-check" not in each]
     names = [each["name"] for place in ("path", "query") for each in passed if each["in"] == place]
     body = said.get("requestBody")

@@ -8,7 +8,8 @@ from uuid import uuid4
 import httpx
 from jsonschema import Draft202012Validator
 
-from imi.texts import FORMATS, expanded
+from imi.openapi import expanded
+from imi.texts import FORMATS
 from tests.conftest import Database
 from tests.serving import CONTRACT, live
 

@@ -13,10 +13,11 @@ import yaml
 from imi import __version__
 from imi.config import Settings
 from imi.database.pool import pools
+from imi.openapi import expanded
 from imi.server import contract
 from imi.server.calls import Calls
 from imi.server.contract import CATALOGUE, Contract, ContractError
-from imi.texts import FORMATS, complaints, expanded, validator
+from imi.texts import FORMATS, complaints, validator
 from tests.conftest import Database
 from tests.serving import CONTRACT, OPERATIONS
 

@@ -10,8 +10,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from imi.openapi import expanded
 from imi.server.contract import Operation
-from imi.texts import expanded
 from tests.serving import CONTRACT, Things, code
 
 every = pytest.mark.parametrize("operation", CONTRACT.operations, ids=lambda each: each.id)
