@@ -1,8 +1,8 @@
 """The contract: imi/openapi.yaml as routes, checks and statements, and the catalogue that judges it.
 
-Each operation names its SQL function (x-sql). Parameter foo is its argument p_foo, a JSON body p_body, and
-what is not a GET also gives p_context. Every value travels as text and PostgreSQL casts it; an absent one is
-null.
+Each operation names its SQL function (x-sql). Parameter foo is its argument p_foo (save one with x-check), a
+JSON body p_body, and what is not a GET also gives p_context. Every value travels as text and PostgreSQL casts
+it; an absent one is null.
 """
 
 from __future__ import annotations

@@ -211,6 +211,20 @@ def test_an_operation_says_what_it_needs(operation: Any) -> None:
         assert not operation.in_query["limit"][1]("1000") and operation.in_query["limit"][1]("1001")
 
 
+def test_what_asks_for_a_check_is_no_argument_and_has_a_body() -> None:
+    asking = [
+        (operation, each)
+        for operation in CONTRACT.operations
+        for each in DOCUMENT["paths"][operation.path][operation.method.lower()].get("parameters", [])
+        if "x-check" in each
+    ]
+    assert [(operation.id, each["name"]) for operation, each in asking] == [("event_publish", "validate")]
+    for operation, each in asking:
+        index, _ = operation.in_query[each["name"]]
+        assert operation.arguments[index] == "p_body"
+        assert each["schema"]["type"] == "boolean" and not each.get("required")
+
+
 def test_a_path_finds_its_operation() -> None:
     find = CONTRACT.find
     assert find("/api/v1/projects/by-origin")[0]["GET"].id == "project_by_origin"
