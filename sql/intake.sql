@@ -4,7 +4,8 @@
 -- else is a dead letter with the bytes that came, and its neighbours are stored all the same. Types imi.* are allowed
 -- here: our own events come back from the bus and are known by their ids. Handlers do not run here, they follow the log.
 -- What would abort the statement (bytes that are no text or no JSON, deep nesting, numbers that no double holds) is
--- sorted out before the call, by imi/bloodbank/envelope.py, and handed over as what it is.
+-- sorted out before the call, by imi/bloodbank/envelope.py, and handed over as what it is. The letter's sqlstate says who
+-- refused it: IM400 is ours, 22P02 the gate's, and such bytes never come near a cast (dead_letters.sql).
 
 -- Leftover keys stay beside ours and end up in the log's extra. A CloudEvent is named by its source and id: an id that
 -- is no UUID makes one, the same each time. A time without a zone, as older publishers wrote it, is UTC.
@@ -54,6 +55,17 @@ as $$
 $$;
 comment on function logic.envelope_of is 'The envelope that a message is or means: ours, the older one {id, ts, event_type, source, data, …} or a CloudEvent';
 
+create or replace function logic.message_fault(p_envelope jsonb, p_bytes integer) returns text
+language sql
+stable
+as $$
+  select case
+    when p_bytes > 1 << 20 then 'is larger than 1 MiB'
+    else coalesce(logic.envelope_fault(p_envelope), case when p_envelope ->> 'event_id' is null then 'has no event_id' end)
+  end
+$$;
+comment on function logic.message_fault is 'Why the intake cannot store what a message of so many bytes means, as the rest of a sentence; null if it can';
+
 create or replace function logic.intake(
   p_messages text[], p_rejected bytea[] default '{}', p_reasons text[] default '{}', p_context json default '{}'
 ) returns json
@@ -72,17 +84,13 @@ begin
   ), read as materialized (
     select n, size, logic.envelope_of(message) as envelope from parsed
   ), judged as materialized (
-    select n, envelope, case
-      when size > 1 << 20 then 'is larger than 1 MiB'
-      else coalesce(logic.envelope_fault(envelope), case when envelope ->> 'event_id' is null then 'has no event_id' end)
-    end as fault
-    from read
+    select n, envelope, logic.message_fault(envelope, size) as fault from read
   ), bad as (
-    select convert_to(p_messages[n], 'UTF8') as raw, fault from judged where fault is not null
+    select convert_to(p_messages[n], 'UTF8') as raw, fault, 'IM400' as state from judged where fault is not null
     union all
-    select raw, reason from unnest(p_rejected, p_reasons) as given (raw, reason)
+    select raw, reason, '22P02' from unnest(p_rejected, p_reasons) as given (raw, reason)
   ), letters as materialized (
-    select logic.dead_letter('intake', null, raw, 'The message ' || fault, null, 1) as id from bad
+    select logic.dead_letter('intake', null, raw, 'The message ' || fault, state, 1) as id from bad
   )
   select
     (select array_agg(envelope order by n) from judged where fault is null),

@@ -3,7 +3,8 @@
 -- A key is 32 random bytes; the table holds its SHA-256 only, and the key itself is shown once, in the answer that
 -- made it. The server asks logic.key_check at most every five seconds a key. An Idempotency-Key makes a POST
 -- repeatable: logic.once writes the key's row, runs the operation and stores its reply, all in one transaction, so a
--- reply is stored exactly if its effects are. Errors roll the row back with everything else.
+-- reply is stored exactly if its effects are. Errors roll the row back with everything else; one that an operation
+-- answers as data, because it has effects, is not stored either.
 
 create or replace function logic.key_check(p_key_hash text, out key_id uuid, out name text, out scope text) returns setof record
 language plpgsql
@@ -135,8 +136,13 @@ begin
   group by proc.oid;
   execute v_call into status, body using p_arguments, p_context;
 
-  update imi.idempotency_keys as kept set status = once.status, reply = once.body
-  where kept.principal = v_principal and kept.operation = p_function and kept.key = v_key;
+  if status >= 400 then
+    delete from imi.idempotency_keys as kept
+    where kept.principal = v_principal and kept.operation = p_function and kept.key = v_key;
+  else
+    update imi.idempotency_keys as kept set status = once.status, reply = once.body
+    where kept.principal = v_principal and kept.operation = p_function and kept.key = v_key;
+  end if;
   delete from imi.idempotency_keys as kept
   where kept.ctid = any (array(
     select old.ctid from imi.idempotency_keys as old

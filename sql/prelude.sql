@@ -83,6 +83,14 @@ as $$
 $$;
 comment on function logic.pick is 'The object with these keys only: what a PATCH may touch';
 
+create or replace function logic.contains_pattern(p_text text) returns text
+language sql
+immutable
+as $$
+  select '%' || regexp_replace(p_text, '([\\%_])', '\\\1', 'g') || '%'
+$$;
+comment on function logic.contains_pattern is 'The pattern of LIKE for what holds this text; its wildcards are literal';
+
 create or replace function logic.commits_agree(p_one text, p_other text) returns boolean
 language sql
 immutable

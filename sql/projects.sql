@@ -46,14 +46,6 @@ end
 $$;
 comment on function logic.project_lock is 'The project, locked until the transaction ends; 404 without one';
 
-create or replace function logic.contains_pattern(p_text text) returns text
-language sql
-immutable
-as $$
-  select '%' || regexp_replace(p_text, '([\\%_])', '\\\1', 'g') || '%'
-$$;
-comment on function logic.contains_pattern is 'The pattern of LIKE for what holds this text; its wildcards are literal';
-
 -- Projects are few; only a search ranks.
 create or replace function logic.projects_matching(p_active text, p_search text, p_metadata jsonb) returns setof imi.projects
 language sql

@@ -103,6 +103,18 @@ async def test_errors_are_not_stored(once, call, project):
     assert (await once("api.work_start", body=body | {"owner_id": "x"}))[0] == 201
 
 
+async def test_nor_is_an_error_that_is_an_answer(db, once):
+    message = {"event_id": str(uuid.uuid4()), "event_type": "a.b"}
+    lay = "select logic.dead_letter('intake', null, $1, 'x', 'IM400', 1)"
+    letter = str(await db.fetchval(lay, json.dumps(message).encode()))
+    assert (await once("api.dead_letter_replay", dead_letter_id=letter))[0] == 409
+    corrected = json.dumps(message | {"payload": {}}).encode()
+    await db.execute("update bloodbank.dead_letters set raw = $1", corrected)
+    replayed = await once("api.dead_letter_replay", dead_letter_id=letter)
+    assert replayed[0] == 200
+    assert await once("api.dead_letter_replay", dead_letter_id=letter) == replayed
+
+
 async def test_after_seven_days_a_key_is_new_again_and_old_ones_are_swept(db, once, at):
     body = {"remote_origin": "https://h.example/a"}
     await at("2030-01-01T00:00Z")
