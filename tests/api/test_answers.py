@@ -189,6 +189,15 @@ def test_every_success(fresh_database: Database) -> None:
         send("POST", "/activities", taken)
         assert len(send("GET", "/conflicts")["items"][0]["touches"]) == 2
 
+        envelope = f'{{"event_id": "{uuid4()}", "event_type": "a.b", "payload": {{}}}}'
+        fresh_database.server.run(
+            f"select logic.dead_letter('intake', null, convert_to('{envelope}', 'UTF8'), 'none', 'IM400', 1)",
+            database=fresh_database.name,
+        )
+        (letter,) = send("GET", "/dead-letters")["items"]
+        send("GET", f"/dead-letters/{letter['id']}")
+        assert send("POST", f"/dead-letters/{letter['id']}/replay")["event_type"] == "a.b"
+
         key = send("POST", "/api-keys", {"name": "ci", "expires_at": "2100-01-01T00:00:00Z"})
         send("GET", "/api-keys")
         send("DELETE", f"/api-keys/{key['id']}")

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
 from imi.server.contract import Operation
+from tests.conftest import Database
 from tests.serving import CONTRACT, Things
 
 
@@ -45,11 +46,13 @@ by_schema_alone = schemathesis.checks.positive_data_acceptance
 
 
 @pytest.fixture(scope="module", autouse=True)
-def something_there(things: Things) -> None:
+def something_there(things: Things, database: Database) -> None:
     """Rows of every kind, so that lists have items and ids can be found."""
     item = things.new_work()["id"]
     things.post(f"/work/{item}/claim", agent_id="ada")
     things.post("/links/ticket", work_item_id=item, plane_ticket_id="P-1")
+    letters = "select logic.intake(array['{}'], array['\\xff00'::bytea], array['is odd'])"
+    database.server.run(letters, database=database.name)
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())

@@ -20,7 +20,17 @@ every_body = pytest.mark.parametrize(
 )
 UNKNOWN = str(uuid4())
 # Query parameters that any of those words may be.
-FREE = {"search", "owner_id", "source_ref", "host", "id", "event_type", "remote_origin"}
+FREE = {
+    "search",
+    "owner_id",
+    "source_ref",
+    "host",
+    "id",
+    "event_type",
+    "remote_origin",
+    "reason",
+    "subscription",
+}
 
 
 def body_of(operation: Operation) -> Any:
