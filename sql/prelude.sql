@@ -4,8 +4,9 @@
 -- people who write SQL; ops what an operator calls in psql. The tables are in imi and bloodbank, made by migrations.
 -- An error is raised by logic.fail and nowhere else: SQLSTATE IM + the HTTP status, a message for people, a code and
 -- its parameters as JSON in DETAIL, and a hint that says what to do.
--- Rows are locked in this order, so that no two transactions wait for each other: idempotency key, project, work item
--- (by id), claim, worktree, link, component. An agent's row is waited for by nobody (agents.sql).
+-- Rows are locked in this order, so that no two transactions wait for each other: idempotency key, dead letter,
+-- subscription, project, work item (by id), claim, worktree, link, component. An agent's row is waited for by nobody
+-- (agents.sql).
 
 create schema if not exists logic;
 create schema if not exists api;

@@ -28,6 +28,7 @@ COMMANDS = {
         "up": ("up", "Run all of iMi in one process: database, API, bus."),
         "serve": ("up", "Run the API alone, for many processes or machines."),
         "db": ("db", "Migrate, back up, restore and look into the database."),
+        "dead-letters": ("dead_letters", "What could not be stored or handled: look, mend, replay."),
         "keys": ("keys", "Make, list and revoke API keys."),
     },
     "The registry": {

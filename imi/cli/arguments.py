@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,6 +17,7 @@ PrState = Literal["open", "merged", "closed"]
 Kind = Literal["submodule", "local", "external"]
 Relation = Literal["depends_on", "produces_events_for", "consumes_events_from"]
 Scope = Literal["read", "write", "admin"]
+LetterSource = Literal["subscription", "intake", "relay"]
 Ternary = Literal["true", "false", "all"]
 
 Project = Annotated[
@@ -30,6 +33,19 @@ Offset = Annotated[int, typer.Option(min=0, help="How many to pass over first.")
 FencingToken = Annotated[
     int | None,
     typer.Option(min=1, help="Your claim's token: refused (exit 4) if somebody has claimed since."),
+]
+
+
+def _age(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,4})([smhd])", text)
+    if not found:
+        raise typer.BadParameter("not an age, such as 30m, 2h or 7d")
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[found[2]]
+    return timedelta(**{unit: int(found[1])})
+
+
+OlderThan = Annotated[
+    timedelta | None, typer.Option(parser=_age, metavar="AGE", help="Only older ones: 30m, 2h, 7d.")
 ]
 
 

@@ -185,6 +185,7 @@ class Api:
             f"{message}{_facts(params)}",
             detail.get("hint") or _scope(params) or HINTS.get(answer.status_code),
             EXIT.get(answer.status_code, FAILED),
+            params,
         )
 
 

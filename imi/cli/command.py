@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from imi.cli.outcome import Failure
+from imi.cli.outcome import FAILED, Failure
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Show = Callable[[Any], Any]
@@ -87,11 +87,18 @@ CONNECTION = _options(agent=Agent, api_url=ApiUrl, api_key=ApiKey)
 
 
 def command(
-    app: typer.Typer, name: str, *, example: str, show: Show, add: Callable[[Any, Any], None] | None = None
+    app: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    show: Show,
+    add: Callable[[Any, Any], None] | None = None,
+    failed: Callable[[Any], bool] = lambda data: False,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as `name` of `app`. Its docstring is the help, `example` stands below;
-    `show` draws its data for people, and `add` gets the Api and that data, to add what only people need. The
-    function itself is returned unchanged."""
+    `show` draws its data for people, and `add` gets the Api and that data, to add what only people need.
+    `failed` tells from the data whether the command failed nevertheless. The function itself is returned
+    unchanged."""
 
     def register(function: Function) -> Function:
         own = list(inspect.signature(function, eval_str=True).parameters.values())
@@ -110,11 +117,13 @@ def command(
             else:
                 data = function(**values)
             if as_json:
-                print_json({"success": True, "data": data})
+                print_json({"success": not failed(data), "data": data})
             else:
                 from imi.cli.render import show_on_stdout
 
                 show_on_stdout(show(data))
+            if failed(data):
+                raise typer.Exit(FAILED)
 
         run.__doc__ = function.__doc__
         signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own[with_api:]] + shared)

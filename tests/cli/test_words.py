@@ -24,6 +24,7 @@ SCHEMAS = CONTRACT["components"]["schemas"]
         (arguments.Kind, "ComponentKind"),
         (arguments.Relation, "RelationshipType"),
         (arguments.Scope, "Scope"),
+        (arguments.LetterSource, "DeadLetterSource"),
     ],
 )
 def test_choices(ours: Any, theirs: str) -> None:
