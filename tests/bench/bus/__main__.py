@@ -17,7 +17,7 @@ from datetime import date
 import uvloop
 
 from tests.bench import report
-from tests.bench.bus import rates
+from tests.bench.bus import rates, running, wake
 from tests.bench.bus.stage import Figure, Stage, staged
 from tests.bench.load import BenchError
 
@@ -26,6 +26,10 @@ ROWS: dict[str, Callable[[Stage], Awaitable[list[Figure]]]] = {
     "ingest": rates.ingested,
     "relay": rates.relayed,
     "subscriptions": rates.followed,
+    "publish": running.published,
+    "mutation": running.mutated,
+    "memory": running.remembered,
+    "wake": wake.woken,
 }
 
 
