@@ -25,7 +25,7 @@ from tests.bench.bus.stage import (
     while_running,
 )
 
-QUEUED, BATCHED, SENT, FOLLOWED = 40_000, 20_000, 20_000, 100_000
+QUEUED, BATCHED, SENT, FOLLOWED = 40_000, 50_000, 20_000, 100_000
 
 FIVE = """
 create schema bench;
