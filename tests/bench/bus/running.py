@@ -8,7 +8,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiormq
@@ -27,9 +27,11 @@ MUTATIONS = 200
 LOOK = 0.002  # seconds between two looks for new rows; they are in what is measured
 
 
-@contextlib.contextmanager
-def up(stage: Stage) -> Iterator[tuple[Live, Database]]:
-    """`imi up` on both servers, as one starts it; its log goes to a file."""
+@contextlib.asynccontextmanager
+async def up(stage: Stage) -> AsyncIterator[tuple[Live, Database]]:
+    """`imi up` on both servers, as one starts it, with nothing in the queue; its log goes to a file."""
+    async with stage.queue():
+        pass
     with (
         stage.database() as database,
         running(IMI_DATABASE_URL=database.url, IMI_RABBITMQ_URL=stage.node.url) as live,
@@ -39,7 +41,7 @@ def up(stage: Stage) -> Iterator[tuple[Live, Database]]:
 
 async def published(stage: Stage) -> list[Figure]:
     """From the publisher's call to the moment at which somebody who looks sees the row."""
-    with up(stage) as (_, database):
+    async with up(stage) as (_, database):
         owner = await database.connect("superuser")
         rounds = [await paced(stage, owner) for _ in range(stage.rounds)]
         await owner.close()
@@ -51,8 +53,6 @@ async def published(stage: Stage) -> list[Figure]:
 async def paced(stage: Stage, owner: asyncpg.Connection) -> float:
     """The p95 of one round, in milliseconds. Raises BenchError if the publisher did not keep its pace."""
     await emptied(owner)
-    async with stage.queue():  # it is there, whether or not the intake has come so far
-        pass
     publisher = await asyncio.create_subprocess_exec(
         *(
             sys.executable,
@@ -87,7 +87,7 @@ async def mutated(stage: Stage) -> list[Figure]:
     """From before the HTTP request to the message at a consumer of the exchange, one at a time."""
     chance = random.Random(7)
     found: list[float] = []
-    with up(stage) as (live, _):
+    async with up(stage) as (live, _):
         connection = await aiormq.connect(stage.node.url)
         channel = await connection.channel()
         outside = (await channel.queue_declare(exclusive=True)).queue
@@ -123,7 +123,7 @@ async def mutated(stage: Stage) -> list[Figure]:
 async def remembered(stage: Stage) -> list[Figure]:
     """The resident memory of `imi up` after all messages, beside what it was after a tenth of them."""
     messages = 1_000_000 if stage.full else 300_000
-    with up(stage) as (live, database):
+    async with up(stage) as (live, database):
         assert live.process is not None
         owner = await database.connect("superuser")
         sizes: list[int] = []

@@ -37,7 +37,6 @@ class Figure:
     sign: str
     goal: float
     values: Sequence[float]
-    unit: str = ""
     form: str = ".2f"
 
     @property
@@ -45,8 +44,8 @@ class Figure:
         return SIGNS[self.sign](median(self.values), self.goal)
 
     def row(self) -> list[str]:
-        shown = [f"{least(self.values):{self.form}}" for least in (min, median, max)]
-        return [self.what, f"{self.sign} {self.goal:,g}{self.unit}", *shown]
+        shown = [f"{chosen(self.values):{self.form}}" for chosen in (min, median, max)]
+        return [self.what, f"{self.sign} {self.goal:,g}", *shown]
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ async def emptied(connection: asyncpg.Connection) -> None:
 
 
 async def stored(connection: asyncpg.Connection, count: int) -> None:
-    """Return when so many events are committed. The sequence is asked first: counting takes from what is measured."""
+    """Return when so many events are committed. The sequence is asked first: counting slows what is measured."""
     while (
         await connection.fetchval("select pg_sequence_last_value('bloodbank.events_position_seq')") or 0
     ) < count:
