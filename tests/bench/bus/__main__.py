@@ -11,8 +11,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from datetime import date
+from typing import Any
 
 import uvloop
 
@@ -21,7 +22,7 @@ from tests.bench.bus import rates, running, wake
 from tests.bench.bus.stage import Figure, Stage, staged
 from tests.bench.load import BenchError
 
-ROWS: dict[str, Callable[[Stage], Awaitable[list[Figure]]]] = {
+ROWS: dict[str, Callable[[Stage], Coroutine[Any, Any, list[Figure]]]] = {
     "intake": rates.taken_in,
     "ingest": rates.ingested,
     "relay": rates.relayed,
