@@ -5,8 +5,9 @@
 -- environment. Said again, what is given wins and null clears; what is absent stays. A deploy has one commit: with
 -- another it is another deploy. Evidence says how a link came to be: the rule ("api", or the type of an event), the
 -- actor or the event, and when; so no edge is a guess that nobody can check. Requests and events come through the same
--- functions and differ in their evidence only. Reading comes first, so a repeat writes nothing; a writer then locks the
--- work item, so that of many who say the same at once one writes.
+-- functions and differ in their evidence, and in that an event may be late: of a ticket of which something is known, what
+-- is older than that is passed over. For that the evidence also says how the present state came to be. Reading comes
+-- first, so a repeat writes nothing; a writer then locks the work item, so that of many who say the same at once one writes.
 
 create or replace view logic.ticket_link_documents as
 select
@@ -93,7 +94,7 @@ $$;
 comment on function logic.link_lock is 'Locks the work item that a link names; 400 without one';
 
 create or replace function logic.link_ticket(
-  p_body jsonb, p_evidence jsonb, p_context json, out link_id uuid, out is_new boolean
+  p_body jsonb, p_evidence jsonb, p_observed_at timestamptz, p_context json, out link_id uuid, out is_new boolean
 )
 language plpgsql
 as $$
@@ -102,6 +103,7 @@ declare
   v_ticket_id text := p_body ->> 'plane_ticket_id';
   v_given jsonb := logic.pick(p_body, 'ticket_title', 'ticket_url', 'ticket_state', 'metadata');
   v_now timestamptz := logic.now();
+  v_evidence jsonb := p_evidence || jsonb_build_object('at', coalesce(p_observed_at, v_now));
 begin
   if not exists (
     select from imi.ticket_links as link
@@ -113,12 +115,17 @@ begin
       work_item_id, plane_ticket_id, ticket_title, ticket_url, ticket_state, evidence, metadata, created_at, updated_at)
     values (
       v_work_item_id, v_ticket_id, p_body ->> 'ticket_title', p_body ->> 'ticket_url', p_body ->> 'ticket_state',
-      p_evidence || jsonb_build_object('at', v_now), coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
+      v_evidence, coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
     on conflict (work_item_id, plane_ticket_id) do update
-    set (ticket_title, ticket_url, ticket_state, metadata, updated_at) = (
-      select given.ticket_title, given.ticket_url, given.ticket_state, given.metadata, v_now
+    set (ticket_title, ticket_url, ticket_state, evidence, metadata, updated_at) = (
+      select given.ticket_title, given.ticket_url, given.ticket_state,
+        link.evidence || jsonb_build_object('state', v_evidence), given.metadata, v_now
       from jsonb_populate_record(link, v_given) as given)
     where link is distinct from jsonb_populate_record(link, v_given)
+      and (
+        p_observed_at is null
+        or coalesce(link.ticket_title, link.ticket_url, link.ticket_state) is null
+        or p_observed_at >= coalesce(link.evidence #>> '{state,at}', link.evidence ->> 'at')::timestamptz)
     returning link.id, old.id is null into link_id, is_new;
     if found then
       perform logic.event_append(case when is_new then 'imi.link.ticket_linked' else 'imi.link.ticket_updated' end,
@@ -130,7 +137,7 @@ begin
   where link.work_item_id = v_work_item_id and link.plane_ticket_id = v_ticket_id;
 end
 $$;
-comment on function logic.link_ticket is 'Links a work item to a ticket, or changes what is given about it';
+comment on function logic.link_ticket is 'Links a work item to a ticket, or changes what is given about it; p_observed_at: the time of the event that says so, null for a person';
 
 create or replace function logic.link_deploy(
   p_body jsonb, p_evidence jsonb, p_context json, out link_id uuid, out is_new boolean
@@ -183,7 +190,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_linked record := logic.link_ticket(p_body::jsonb, logic.link_evidence(p_context), p_context);
+  v_linked record := logic.link_ticket(p_body::jsonb, logic.link_evidence(p_context), null, p_context);
 begin
   status := case when v_linked.is_new then 201 else 200 end;
   body := logic.ticket_link_document(v_linked.link_id);

@@ -21,6 +21,8 @@
 \ir trace.sql
 \ir components.sql
 \ir agents.sql
+\ir handlers.sql
+\ir commands.sql
 \ir stats.sql
 \ir analytics.sql
 \ir reports.sql

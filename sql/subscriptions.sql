@@ -5,6 +5,7 @@
 -- up to the floor (log.sql). A batch is one transaction with its effects and the new position, so each event takes effect
 -- once. A batch looks at a bounded stretch of the log and passes over what no pattern matches, so that a subscription far
 -- behind never looks twice; and it ends soon, because a handler that has appended holds the floor down until the commit.
+-- A handler with nothing to do for an event may say so (handler_pass in handlers.sql): such events are counted.
 -- A handler that raises is tried three times at once; then the event is a dead letter, and the next one's turn has come.
 -- What says nothing about the event (a deadlock, no memory, a handler that has just been dropped) ends the batch instead.
 -- A batch that was ended from outside (statement timeout, a lost connection) has left nothing. Then its follower goes on
@@ -29,6 +30,20 @@ exception
 end
 $$;
 comment on function logic.subscription_handler is 'The function that a subscription names, or null: then the subscription waits';
+
+create or replace function logic.subscription_give_up(
+  p_subscription bloodbank.subscriptions, p_event bloodbank.events, p_reason text, p_sqlstate text
+) returns void
+language plpgsql
+as $$
+begin
+  perform logic.dead_letter('subscription', p_event.event_id, null, p_reason, p_sqlstate, 3, p_subscription.name);
+  if p_subscription.handler = 'logic.handle_commands' and p_event.event_type not in ('imi.cmd.done', 'imi.cmd.failed') then
+    perform logic.command_failed(p_event, 'INTERNAL_ERROR', p_reason);
+  end if;
+end
+$$;
+comment on function logic.subscription_give_up is 'Makes a dead letter of an event after three tries; whoever sent it as a command is told';
 
 create or replace function logic.subscription_run(p_name text, p_limit integer default 500) returns json
 language plpgsql
@@ -57,19 +72,20 @@ begin
     if not exists (select from bloodbank.subscriptions where subscriptions.name = p_name) then
       perform logic.fail(404, 'NOT_FOUND', 'Subscription not found', jsonb_build_object('name', p_name));
     end if;
-    return json_build_object('state', 'busy', 'handled', 0, 'skipped', 0, 'dead', 0, 'position', null, 'behind', false);
+    return json_build_object('state', 'busy', 'handled', 0, 'passed', 0, 'skipped', 0, 'dead', 0, 'position', null, 'behind', false);
   end if;
   v_handler := logic.subscription_handler(v_subscription.handler);
   if v_subscription.paused or v_handler is null then
     return json_build_object(
       'state', case when v_subscription.paused then 'paused' else 'no_handler' end,
-      'handled', 0, 'skipped', 0, 'dead', 0, 'position', v_subscription.position, 'behind', false);
+      'handled', 0, 'passed', 0, 'skipped', 0, 'dead', 0, 'position', v_subscription.position, 'behind', false);
   end if;
   v_call := format('select %s($1)', v_handler::oid::regproc);
   v_regex := (select string_agg(logic.topic_regex(pattern), '|') from unnest(v_subscription.patterns) as pattern);
   if v_subscription.attempts > 0 then
     v_limit := 1;
   end if;
+  perform set_config('imi.passed', '0', true);
   v_floor := logic.log_floor();
   -- the end of the stretch first: if retention removes events meanwhile, the stretch must not grow
   v_end := coalesce((
@@ -85,8 +101,7 @@ begin
     limit v_limit
   loop
     if v_subscription.attempts > 3 then
-      perform logic.dead_letter('subscription', v_event.event_id, null,
-        'The handler did not come back from three tries', '57014', 3, p_name);
+      perform logic.subscription_give_up(v_subscription, v_event, 'The handler did not come back from three tries', '57014');
       v_dead := v_dead + 1;
     else
       for v_try in 1 .. 3 loop
@@ -100,7 +115,7 @@ begin
               if sqlstate ~ '^(40|53|55P03)' or logic.subscription_handler(v_subscription.handler) is null then
                 raise;
               end if;
-              perform logic.dead_letter('subscription', v_event.event_id, null, sqlerrm, sqlstate, v_try, p_name);
+              perform logic.subscription_give_up(v_subscription, v_event, sqlerrm, sqlstate);
               v_dead := v_dead + 1;
             end if;
         end;
@@ -119,12 +134,13 @@ begin
       select count(*) from bloodbank.events
       where events.position > v_subscription.position and events.position <= v_position) - v_handled - v_dead;
   end if;
-  return json_build_object('state', 'ran', 'handled', v_handled, 'skipped', v_skipped, 'dead', v_dead,
-    'position', v_position, 'behind', v_position < v_floor);
+  return json_build_object(
+    'state', 'ran', 'handled', v_handled, 'passed', current_setting('imi.passed')::integer,
+    'skipped', v_skipped, 'dead', v_dead, 'position', v_position, 'behind', v_position < v_floor);
 end
 $$;
 comment on function logic.subscription_run is
-  'Handles the next events of a subscription: {state: ran|busy|paused|no_handler, handled, skipped, dead, position, behind}';
+  'Handles the next events of a subscription: {state: ran|busy|paused|no_handler, handled, passed, skipped, dead, position, behind}';
 
 create or replace function logic.subscription_try(p_name text) returns integer
 language plpgsql

@@ -4,5 +4,14 @@ alter table bloodbank.dead_letters
   add constraint subscription_is_named check ((source = 'subscription') = (subscription is not null));
 comment on column bloodbank.dead_letters.subscription is 'Whose handler failed; no foreign key: the letter outlives the subscription';
 
+insert into bloodbank.subscriptions (name, patterns, handler) values
+  ('imi.commands', '{imi.cmd.*}', 'logic.handle_commands'),
+  ('imi.plane_events', '{plane.ticket.*}', 'logic.handle_plane'),
+  ('imi.git_events', '{git.push,git.pr.*}', 'logic.handle_git'),
+  ('imi.mutation_events', '{tool.mutation.*}', 'logic.handle_mutation'),
+  ('imi.deploy_events', '{ci.deploy.*}', 'logic.handle_deploy');
+
 -- migrate:down
+delete from bloodbank.subscriptions where name in (
+  'imi.commands', 'imi.plane_events', 'imi.git_events', 'imi.mutation_events', 'imi.deploy_events');
 alter table bloodbank.dead_letters drop column subscription;
