@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from imi.bloodbank.subscriptions import subscriptions
 from tests.bench.bus.stage import Figure, Stage, emptied, ratios
@@ -10,7 +11,8 @@ from tests.bench.contenders import api_login
 from tests.bench.load import pgbench
 from tests.bench.operations import Data, Operation
 
-WRITERS, SECONDS = 32, 4
+WRITERS, SECONDS = 32, 2
+TURNS = 3  # for each round: what is looked for is smaller than what two rounds differ by
 # Each writer has a project of its own, and every one of its changes is an event.
 MUTATION = Operation(
     "wake",
@@ -29,6 +31,7 @@ SILENT = "create or replace function logic.log_wake() returns void language plpg
 
 async def woken(stage: Stage) -> list[Figure]:
     """Mutations a second with logic.log_wake, beside those with one that does nothing; a follower listens to both."""
+    often = replace(stage, rounds=TURNS * stage.rounds)
     with stage.database() as database:
         owner = await database.connect("superuser")
         await owner.execute(
@@ -47,7 +50,7 @@ async def woken(stage: Stage) -> list[Figure]:
 
         follower = asyncio.create_task(subscriptions(database.url))
         try:
-            turns = await stage.alternate(lambda: writing(loud), lambda: writing(SILENT))
+            turns = await often.alternate(lambda: writing(loud), lambda: writing(SILENT))
         finally:
             follower.cancel()
             await asyncio.gather(follower, return_exceptions=True)
