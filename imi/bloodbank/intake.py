@@ -1,27 +1,38 @@
-"""The intake: what others publish on RabbitMQ goes into the log in batches, stored before acknowledged."""
+"""The intake: what others publish on RabbitMQ goes into the log in batches, stored before acknowledged.
+
+A batch that the database refuses for what is in it is stored message by message; one that is refused alone
+goes to the broker's dead-letter queue. After any other fault the whole batch comes again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections import Counter
+from typing import Any
 
-import aiormq
+import asyncpg
 import orjson
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from aiormq.exceptions import ChannelPreconditionFailed
 
 from imi.bloodbank.bus import BATCH, BusError
 from imi.bloodbank.envelope import sort
 from imi.bloodbank.follow import forever
-from imi.bloodbank.rabbitmq import CONNECTED, FAULTS, said
+from imi.bloodbank.rabbitmq import CONNECTED, FAULTS, connected, said
 from imi.database.listen import Follower
+from imi.texts import parse
 
 QUEUE = "event_store_manager_queue"
 DEAD = "event_store_manager_dlq"  # a fanout exchange, and the queue behind it
 GATHER = 0.02  # seconds that the first of a batch waits for others
 LARGEST = 16 << 20  # bytes of a batch
 LOOK = 1.0  # seconds after which a silent broker is asked whether it is still there
+# Classes of SQLSTATE that speak of what was to be stored, not of the server's state.
+REFUSED = ("21", "22", "23", "44", "54", "IM", "P0")
 
 logger = logging.getLogger("imi.intake")
 
@@ -31,12 +42,17 @@ async def intake(url: str, rabbitmq_url: str, exchange: str) -> None:
 
     async def take(follower: Follower) -> None:
         try:
-            async with asyncio.timeout(CONNECTED):
-                connection = await aiormq.connect(rabbitmq_url)
+            connection = await connected(rabbitmq_url)
             try:
                 await _take(follower, await _bound(await connection.channel(), exchange))
             finally:
-                await connection.close()
+                with contextlib.suppress(*FAULTS):
+                    async with asyncio.timeout(CONNECTED):
+                        await connection.close()
+        except ChannelPreconditionFailed as error:
+            raise BusError(
+                f"{said(error)}: empty and delete what is there with other arguments; it is then made anew"
+            ) from error
         except FAULTS as error:
             raise BusError(said(error)) from error
 
@@ -70,22 +86,73 @@ async def _take(follower: Follower, channel: Channel) -> None:
 
 async def _store(follower: Follower, channel: Channel, batch: list[DeliveredMessage]) -> None:
     began = time.perf_counter()
+    try:
+        counts = Counter(await _taken(follower, batch))
+        await channel.basic_ack(_tag(batch[-1]), multiple=True)
+    except asyncpg.PostgresError as error:
+        if not _refused(error):
+            raise
+        counts = await _store_singly(follower, channel, batch)
+    fields = {**counts, "ms": round((time.perf_counter() - began) * 1000, 1)}
+    logger.info("taken in", extra={"fields": fields})
+    if logger.isEnabledFor(logging.DEBUG):
+        for each in batch:
+            logger.debug("message", extra={"fields": _named(each)})
+
+
+async def _store_singly(follower: Follower, channel: Channel, batch: list[DeliveredMessage]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for each in batch:
+        try:
+            counts.update(await _taken(follower, [each]))
+        except asyncpg.PostgresError as error:
+            if not _refused(error):
+                raise
+            counts["refused"] += 1
+            why = {"sqlstate": error.sqlstate, "error": said(error), "delivery_tag": each.delivery_tag}
+            logger.warning(f"refused, now in {DEAD}", extra={"fields": _named(each) | why})
+            await channel.basic_reject(_tag(each), requeue=False)
+        else:
+            await channel.basic_ack(_tag(each))
+    return counts
+
+
+async def _taken(follower: Follower, batch: list[DeliveredMessage]) -> dict[str, int]:
     ready = sort([each.body for each in batch])
     answer = await follower.connection.fetchval(
         "select logic.intake($1, $2, $3)", ready.messages, ready.rejected, ready.reasons
     )
-    tag = batch[-1].delivery_tag
-    assert tag is not None
-    await channel.basic_ack(tag, multiple=True)
-    fields = {**orjson.loads(answer), "ms": round((time.perf_counter() - began) * 1000, 1)}
-    logger.info("taken in", extra={"fields": fields})
+    counts: dict[str, int] = orjson.loads(answer)
+    return counts
+
+
+def _refused(error: asyncpg.PostgresError) -> bool:
+    return str(error.sqlstate).startswith(REFUSED)
+
+
+def _tag(message: DeliveredMessage) -> int:
+    assert message.delivery_tag is not None
+    return message.delivery_tag
+
+
+def _named(message: DeliveredMessage) -> dict[str, Any]:
+    """What a message says it is, in any of the three shapes."""
+    value = None
+    with contextlib.suppress(ValueError):
+        value = parse(message.body)
+    if not isinstance(value, dict):
+        return {"event_id": None, "event_type": None}
+    return {
+        "event_id": value.get("event_id", value.get("id")),
+        "event_type": value.get("event_type", value.get("type")),
+    }
 
 
 async def _gathered(waiting: asyncio.Queue[DeliveredMessage], channel: Channel) -> list[DeliveredMessage]:
     """The next messages, one at least."""
     while waiting.empty():
-        if channel.is_closed:
-            raise BusError("the broker has gone")
+        if channel.is_closed or not channel.consumers:  # none: somebody has deleted the queue
+            raise BusError("the broker, or the queue, has gone")
         try:
             async with asyncio.timeout(LOOK):
                 batch = [await waiting.get()]

@@ -12,6 +12,7 @@ import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPException
+from yarl import URL
 
 from imi.bloodbank.bus import BATCH, BusError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 CONFIRMED = 30.0  # seconds in which the broker must have taken a batch
 CONNECTED = 5.0  # seconds in which it must answer at all
 REACHED = 1.0  # and to one who asks for its health
+HEARTBEAT = 10  # seconds; a silent broker is given up after three of them
 PERSISTENT = 2
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised too, and said once by us
 
@@ -95,7 +97,7 @@ class RabbitBus:
             await self.close()
             try:
                 async with asyncio.timeout(CONNECTED):
-                    self._connection = await aiormq.connect(self._url)
+                    self._connection = await connected(self._url)
                     channel = await self._connection.channel(publisher_confirms=True)
                     assert isinstance(channel, Channel)
                     await channel.exchange_declare(
@@ -114,6 +116,13 @@ class RabbitBus:
             with contextlib.suppress(*FAULTS):
                 async with asyncio.timeout(CONNECTED):
                     await connection.close()
+
+
+async def connected(url: str) -> AbstractConnection:
+    """Connect, with our heartbeat unless the URL has its own. Raises what FAULTS names."""
+    address = URL(url)
+    async with asyncio.timeout(CONNECTED):
+        return await aiormq.connect(address.update_query({"heartbeat": HEARTBEAT} | dict(address.query)))
 
 
 def said(error: BaseException) -> str:
