@@ -7,12 +7,12 @@ import contextlib
 import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPException
-from yarl import URL
 
 from imi.bloodbank.bus import BATCH, BusError
 
@@ -120,9 +120,11 @@ class RabbitBus:
 
 async def connected(url: str) -> AbstractConnection:
     """Connect, with our heartbeat unless the URL has its own. Raises what FAULTS names."""
-    address = URL(url)
+    query = urlsplit(url).query
+    if "heartbeat=" not in query:
+        url += f"{'&' if query else '?'}heartbeat={HEARTBEAT}"
     async with asyncio.timeout(CONNECTED):
-        return await aiormq.connect(address.update_query({"heartbeat": HEARTBEAT} | dict(address.query)))
+        return await aiormq.connect(url)
 
 
 def said(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from imi.bloodbank.follow import forever
 from imi.database.listen import Follower
 
 LEADER = 4245 << 48  # the advisory lock of the one relay that sends; 4242 to 4244 have their meanings too
+# A leader whose network was cut holds the lock until the server ends its session; a batch takes 35 s at most.
+IDLE = "45s"
 
 logger = logging.getLogger("imi.relay")
 
@@ -17,6 +19,7 @@ async def relay(url: str, bus: Bus, name: str) -> None:
     """Send for ever. Many may do this: one leads, the others stand by."""
 
     async def lead(follower: Follower) -> None:
+        await follower.connection.execute(f"set idle_session_timeout = '{IDLE}'")
         while not await follower.connection.fetchval("select pg_try_advisory_lock($1)", LEADER):
             await follower.rest(found=False)
         while True:

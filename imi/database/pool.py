@@ -20,6 +20,7 @@ NOT_MIGRATED = "This database is not migrated to this release: run `imi db migra
 # The door to the keys; the parameter is the SHA-256 of a whole key, in hex.
 KEY_CHECK = "select key_id::text, name, scope from logic.key_check($1::text)"
 CONNECT_TIMEOUT = 1.5  # seconds; a database that is away must be said to be away within two
+ANSWERED = 15.0  # seconds, more than a login's statement_timeout: one who is silent for longer is away
 
 
 class PooledConnection(asyncpg.Connection):
@@ -72,7 +73,9 @@ async def connect_as(url: str, kind: str) -> Connection:
     """Connect as the login of a kind (api, reader, worker). Raises DatabaseError."""
     name, password = (await _logins(url))[kind]
     with _explained():
-        return await asyncpg.connect(url, user=name, password=password, timeout=CONNECT_TIMEOUT)
+        return await asyncpg.connect(
+            url, user=name, password=password, timeout=CONNECT_TIMEOUT, command_timeout=ANSWERED
+        )
 
 
 @contextlib.asynccontextmanager
@@ -121,11 +124,16 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
 async def _logins(url: str) -> dict[str, tuple[str, str]]:
     """Answer the login of each kind with its password. Raises DatabaseError."""
     query = "select current_database(), name, value from imi_meta.secrets"
-    try:
-        async with connect_owner(url) as owner:
+    with _explained():
+        owner = await asyncpg.connect(url, command_timeout=ANSWERED)
+        try:
+            await owner.execute("set role imi_owner")
             rows = await owner.fetch(query)
-    except asyncpg.UndefinedTableError:
-        rows = []
+            await owner.close()
+        except asyncpg.UndefinedTableError:
+            rows = []
+        finally:
+            owner.terminate()
     found = {row["name"]: row["value"] for row in rows}
     names = {kind: login(rows[0][0], kind) for kind in KINDS} if rows else {}
     if not names or not found.keys() >= set(names.values()):
