@@ -18,8 +18,8 @@ def node() -> Iterator[Broker]:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_every_event_is_stored_and_handled_once(name: str, node: Broker) -> None:
+def test_every_event_is_stored_and_handled_once(name: str, node: Broker) -> None:
     scenario, small, _ = SCENARIOS[name]
-    row = await play(node, scenario, small)
+    row = play(node, scenario, small)
     assert row.published == row.stored == row.handled >= small.events
     assert row.unacked == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import time
 
 from tests.rabbitmq import broker
@@ -25,7 +24,7 @@ def main() -> None:
         for name in arguments.scenarios or SCENARIOS:
             scenario, small, full = SCENARIOS[name]
             began = time.monotonic()
-            row = asyncio.run(play(node, scenario, small if arguments.small else full))
+            row = play(node, scenario, small if arguments.small else full)
             counts = (row.published, row.stored, row.handled, row.dead, row.repeats, row.unacked)
             seconds = round(time.monotonic() - began)
             print(

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from imi.bloodbank.intake import DEAD, QUEUE
 from imi.database.cluster import PORT
+from tests.soak.counts import HANDLED, STORED, Row, Size, envelope
 from tests.soak.publisher import Wire
-from tests.soak.world import HANDLED, STORED, Row, Scenario, Size, World, envelope
+from tests.soak.world import Scenario, World
 
 LOST = 90.0  # seconds in which iMi has to notice that nobody answers, and to go on
 SENT = "select (select count(*) from bloodbank.events where event_type = 'soak.own') - logic.relay_lag()"
@@ -22,12 +23,12 @@ SENT = "select (select count(*) from bloodbank.events where event_type = 'soak.o
 
 async def killing(world: World, size: Size, kill: Callable[[], Awaitable[None]]) -> None:
     """Publish, and kill evenly while it is stored."""
-    publishing = asyncio.create_task(world.publish(envelope() for _ in range(size.events)))
     before = await world.value(STORED)
-    for turn in range(1, size.kills + 1):
-        await world.until(STORED, before + size.events * turn // (size.kills + 1))
-        await kill()
-    await publishing
+    async with asyncio.TaskGroup() as group:
+        group.create_task(world.publish(envelope() for _ in range(size.events)))
+        for turn in range(1, size.kills + 1):
+            await world.until(STORED, before + size.events * turn // (size.kills + 1))
+            await kill()
 
 
 async def broker_killed(world: World, size: Size) -> Row:
@@ -103,14 +104,15 @@ async def _cut(world: World, size: Size, wire: Wire) -> Row:
     await world.start()
     for _ in range(size.kills):
         before, sent = await world.value(STORED), await world.value(SENT)
-        publishing = asyncio.create_task(world.publish(envelope() for _ in range(size.events)))
-        await world.append(size.events // 10)
-        await world.until(STORED, before + size.events // 4)
-        wire.cut()
-        await world.append(size.events // 10)
-        await world.until(STORED, before + size.events + size.events // 10 * 2, LOST)
-        await world.until(SENT, sent + size.events // 10 * 2, LOST)
-        await publishing
+        own = size.events // 10
+        async with asyncio.TaskGroup() as group:
+            group.create_task(world.publish(envelope() for _ in range(size.events)))
+            await world.append(own)
+            await world.until(STORED, before + size.events // 4)
+            wire.cut()
+            await world.append(own)
+            await world.until(STORED, before + size.events + 2 * own, LOST)
+            await world.until(SENT, sent + 2 * own, LOST)
     return await world.settle("cut")
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,66 +21,10 @@ from imi.bloodbank.intake import DEAD, QUEUE
 from imi.database import embedded
 from tests.live import Live
 from tests.rabbitmq import Broker
+from tests.soak.counts import COUNT, HANDLED, SETUP, Row, Size, envelope
 from tests.soak.publisher import EXCHANGE, Publisher
 
 OUT = "soak_out"  # a queue of somebody who reads what iMi sends
-SETUP = """
-set role imi_owner;
-create schema soak;
-create table soak.published (event_id uuid primary key);
-create table soak.seen (event_id uuid);
-create function soak.see(p_event bloodbank.events) returns void language sql as
-  'insert into soak.seen values (p_event.event_id)';
-insert into bloodbank.subscriptions (name, patterns, handler) values ('soak.seen', '{soak.#}', 'soak.see');
-"""
-COUNT = """
-select
-  (select count(*) from soak.published) as published,
-  (select count(*) from bloodbank.events where event_type like 'soak.%') as stored,
-  (select count(*) from soak.published left join bloodbank.events using (event_id) where position is null) as missing,
-  (select count(*) from soak.seen) as handled,
-  (select count(distinct event_id) from soak.seen) as handled_once,
-  (select count(*) from bloodbank.dead_letters) as dead
-"""
-STORED = "select count(*) from bloodbank.events where event_type like 'soak.%'"
-HANDLED = "select count(*) from soak.seen"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much of a fault."""
-
-    events: int
-    kills: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What was counted in the end; `repeats` are the copies beyond each event's first, on the broker."""
-
-    scenario: str
-    published: int
-    stored: int
-    handled: int
-    dead: int
-    repeats: int
-    unacked: int
-
-
-def envelope(event_type: str = "soak.happened") -> tuple[str, bytes]:
-    """An event of somebody else's: its id and its message."""
-    event_id = str(uuid.uuid4())
-    return event_id, json.dumps(
-        {
-            "event_id": event_id,
-            "event_type": event_type,
-            "timestamp": "2026-01-01T00:00:00Z",
-            "version": "1.0.0",
-            "source": {"host": "soak", "type": "service"},
-            "correlation_ids": [],
-            "payload": {"n": 1},
-        }
-    ).encode()
 
 
 class World:
@@ -261,17 +202,28 @@ class World:
 Scenario = Callable[[World, Size], Coroutine[Any, Any, Row]]
 
 
-async def play(node: Broker, scenario: Scenario, size: Size) -> Row:
-    """A scenario in a world of its own."""
+@contextlib.contextmanager
+def world(node: Broker) -> Iterator[World]:
+    """A world of its own on a broker that may be down."""
     folder = Path(tempfile.mkdtemp(prefix="imi-soak-", dir="/tmp"))
     folder.chmod(0o755)
     try:
-        await asyncio.to_thread(node.start)
-        world = await asyncio.to_thread(World, folder, node)
+        node.start()
+        made = World(folder, node)
         try:
-            await world.clean()
-            return await scenario(world, size)
+            yield made
         finally:
-            await asyncio.to_thread(world.close)
+            made.close()
     finally:
         shutil.rmtree(folder)
+
+
+def play(node: Broker, scenario: Scenario, size: Size) -> Row:
+    """A scenario, in a world of its own."""
+
+    async def run() -> Row:
+        await here.clean()
+        return await scenario(here, size)
+
+    with world(node) as here:
+        return asyncio.run(run())
