@@ -19,6 +19,7 @@ import asyncpg
 
 from imi.bloodbank.intake import DEAD, QUEUE
 from imi.database import embedded
+from imi.database.cluster import Cluster
 from tests.live import Live
 from tests.rabbitmq import Broker
 from tests.soak.counts import COUNT, HANDLED, SETUP, Row, Size, envelope
@@ -33,8 +34,7 @@ class World:
     def __init__(self, folder: Path, node: Broker) -> None:
         self.node = node
         self.home = folder / "data"
-        self.cluster, self._users = embedded.join(self.home)
-        self.url = embedded.url(self.cluster)
+        self._joined: tuple[Cluster, int] | None = None
         self.live = Live(self.home, IMI_RABBITMQ_URL=node.url)
         self.publisher = Publisher(node.url)
         self.own = self.foreign = 0  # different events: iMi's and those of others
@@ -44,7 +44,19 @@ class World:
         if self.live.process and self.live.process.poll() is None:
             self.live.process.kill()
             self.live.process.wait()
-        embedded.leave(self.cluster, self._users)
+        if self._joined:
+            embedded.leave(*self._joined)
+
+    @property
+    def cluster(self) -> Cluster:
+        """The PostgreSQL of `home`, kept up while iMi is down; who asks first starts it."""
+        self._joined = self._joined or embedded.join(self.home)
+        return self._joined[0]
+
+    @property
+    def url(self) -> str:
+        """Its owner's."""
+        return embedded.url(self.cluster)
 
     @property
     def said(self) -> str:
