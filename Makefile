@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help setup needs run check test unit integration e2e bench bench-bus logs-% start-% stop-%
+.PHONY: help setup needs run check test unit integration e2e bench bench-bus soak logs-% start-% stop-%
 
 help: ## this list
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: setup ## requests/s and latencies beside their references
 
 bench-bus: setup needs ## events/s and latencies of the bus beside its client alone and COPY
 	$(BIN)/python -m tests.bench.bus
+
+soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some
+	$(BIN)/python -m tests.soak $(SCENARIOS)
 
 # One process in the background, its log and pid in .run/: store is imi up, api is imi serve beside it on 8401.
 answers = import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + '/health', timeout=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -117,8 +118,16 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
                 timeout=CONNECT_TIMEOUT,
             )
             with _explained():
-                made.append(await stack.enter_async_context(pool))
+                made.append(await pool)
+            stack.push_async_callback(_close, pool)
         yield Pools(*made)
+
+
+async def _close(pool: Pool) -> None:
+    """Close a pool; connections that do not answer any more are dropped."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await pool.close()
 
 
 async def _logins(url: str) -> dict[str, tuple[str, str]]:

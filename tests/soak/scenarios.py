@@ -175,12 +175,19 @@ insert into bloodbank.subscriptions (name, patterns, handler) values
   ('soak.lost', '{soak.#}', 'soak.nowhere');
 """
 
+IMPATIENT = """
+reset role;
+alter role imi_main_worker in database imi_main set statement_timeout = '1s';
+select pg_terminate_backend(pid) from pg_stat_activity where usename = 'imi_main_worker';
+"""
+
 
 async def bad_handlers(world: World, size: Size) -> Row:
     """Beside the good handler one that always raises, one that hangs, one that is not there."""
     await world.start()
     async with world.database() as database:
         await database.execute(HANDLERS)
+        await database.execute(IMPATIENT)
     await world.publish([*(envelope() for _ in range(size.events)), envelope("soak.hang")])
     row = await world.settle("handlers that raise, hang, are missing", dead=size.events + 1)
     async with world.database() as database:
@@ -250,7 +257,7 @@ SCENARIOS: dict[str, tuple[Scenario, Size, Size]] = {  # the second size is make
     "cut-postgres": (cut_from_postgres, Size(2000, 1), Size(20_000, 3)),
     "repeated": (repeated, Size(4000), Size(100_000)),
     "garbage": (garbage, Size(2000), Size(10_000)),
-    "handlers": (bad_handlers, Size(500), Size(20_000)),
+    "handlers": (bad_handlers, Size(2000), Size(20_000)),
     "queue": (wrong_queue, Size(500), Size(10_000)),
     "backlog": (backlog, Size(20_000), Size(1_000_000)),
     "transaction": (open_transaction, Size(2000), Size(100_000)),

@@ -92,11 +92,15 @@ class World:
     async def until(self, query: str, least: int, seconds: float = 90) -> None:
         """Wait until a query has counted so many."""
         found, since = -1, time.monotonic()
-        while (now := await self.value(query)) < least:
+        while True:
+            began = time.monotonic()
+            now = await self.value(query)
+            if now >= least:
+                return
             if now != found:  # as long as there is progress there is patience
-                found, since = now, time.monotonic()
-            assert time.monotonic() - since < seconds, f"{query}: {now} of {least}\n{self.said[-3000:]}"
-            await asyncio.sleep(0.05)
+                found, since = now, began
+            assert began - since < seconds, f"{query}: {now} of {least}\n{self.said[-3000:]}"
+            await asyncio.sleep(max(0.05, 4 * (time.monotonic() - began)))  # counting is to be no load
 
     async def start(self) -> None:
         """iMi up, its queue on the broker; the first time the test's own tables besides."""
@@ -204,10 +208,12 @@ class World:
             await channel.queue_bind(OUT, EXCHANGE, "soak.own")
 
     async def _read(self) -> list[str]:
-        found = []
-        async with self.channel() as channel:
-            while (message := await channel.basic_get(OUT, no_ack=True)).delivery_tag is not None:
-                found.append(message.header.properties.message_id)
+        there, found = await self.depth(OUT), []
+        arrived: asyncio.Queue[Any] = asyncio.Queue()
+        async with asyncio.timeout(120), self.channel() as channel:
+            await channel.basic_consume(OUT, arrived.put, no_ack=True)
+            while len(found) < (there or 0):
+                found.append((await arrived.get()).header.properties.message_id)
         return found
 
 
