@@ -14,6 +14,7 @@ from dataclasses import replace
 from imi.bloodbank.intake import DEAD, QUEUE
 from imi.database.cluster import PORT
 from tests.soak.counts import HANDLED, STORED, Row, Size, envelope
+from tests.soak.garbage import worthless
 from tests.soak.publisher import Wire
 from tests.soak.world import Scenario, World
 
@@ -127,26 +128,9 @@ async def repeated(world: World, size: Size) -> Row:
     return row
 
 
-GARBAGE = [
-    b"no JSON %d",
-    b'"%d"',
-    b"[%d]",
-    b'{"event_id": %d}',
-    b'{"event_type": "soak.happened", "event_id": "%d", "payload": {}}',
-    b"%d" + b"[" * 20_000,
-    b"[" * 20_000 + b"%d" + b"]" * 20_000,
-    b'{"event_type": "soak.happened", "payload": {"n": 1e131071, "m": %d}}',
-    b'{"event_type": "soak.happened", "payload": {"n": "\\u0000 %d"}}',
-    b"\0%d",
-    b"\xff%d",
-]
-LARGE = b'{"event_type": "soak.happened", "payload": {"n": "%s"}}' % (b"x" * (1 << 20))
-
-
 async def garbage(world: World, size: Size) -> Row:
-    """As many messages that are no events as there are events, in random order; some larger than 1 MiB."""
-    bad = [GARBAGE[n % len(GARBAGE)] % n for n in range(size.events - size.events // 100)]
-    bad += [LARGE + b" " * n for n in range(size.events // 100)]
+    """As many messages that are no events as there are events, in random order."""
+    bad = worthless(size.events)
     await world.start()
     good = [envelope() for _ in range(size.events)]
     async with world.database() as database:
