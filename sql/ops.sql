@@ -16,23 +16,90 @@ as $$
 $$;
 comment on function logic.handler_resolves is 'Whether a subscription''s handler names one function that iMi may call';
 
+create or replace function logic.workers() returns bigint
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select count(*) from pg_stat_get_activity(null) as session
+  join pg_database as own on own.oid = session.datid
+  where own.datname = current_database() and pg_has_role(session.usesysid, 'imi_worker', 'member')
+    and not pg_has_role(session.usesysid, 'imi_owner', 'member')
+$$;
+comment on function logic.workers() is 'How many sessions follow the log: relays, intakes and runners of subscriptions';
+
+create or replace view logic.followers as
+select
+  follower.name, follower.kind, follower.position, follower.leader, follower.moved_at, follower.paused, follower.handler,
+  state.handler_resolves, state.behind_for,
+  case
+    when follower.paused then null
+    when not state.handler_resolves then 'its handler is missing'
+    when state.behind_for >= interval '1 minute' then 'behind for ' || date_trunc('second', state.behind_for)
+  end as trouble
+from (
+  select name, 'cursor' as kind, position, leader, moved_at, false as paused, null::text as handler
+  from bloodbank.cursors
+  where name <> 'pruned'
+  union all
+  select name, 'subscription', position, null, null, paused, handler from bloodbank.subscriptions
+) as follower
+cross join lateral (
+  select
+    case when follower.handler is not null then logic.handler_resolves(follower.handler) end as handler_resolves,
+    coalesce((
+      select (select logic.now()) - event.ingested_at from bloodbank.events as event
+      where event.position > follower.position and (follower.name <> 'relay' or event.arrived = 'local')
+      order by event.position
+      limit 1
+    ), interval '0') as behind_for
+) as state;
+comment on view logic.followers is 'Whatever remembers a position in the log, how long the next event has waited for it, and what is wrong with it';
+
 create or replace function logic.health() returns json
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select json_build_object('database', 'connected', 'log_end', (select coalesce(max(events.position), 0) from bloodbank.events))
+  select json_build_object(
+    'log_end', (select coalesce(max(events.position), 0) from bloodbank.events),
+    'followers', (select coalesce(json_object_agg(name, trouble order by name), '{}') from logic.followers where trouble is not null))
 $$;
-comment on function logic.health() is 'Answers if the database does: {database, log_end}';
+comment on function logic.health() is 'Answers if the database does: {log_end, followers: {name: what is wrong with it}}';
 
--- Asked every few seconds, so nothing is counted that may be large: the events are estimated as the planner does it.
+create or replace function logic.queue_depth(p_queue text) returns bigint
+language plpgsql
+stable
+as $$
+declare
+  v_depth bigint;
+begin
+  if to_regclass('pgmq.q_' || p_queue) is not null then
+    execute format('select count(*) from (select from pgmq.%I limit 100000) as waiting', 'q_' || p_queue) into v_depth;
+  end if;
+  return v_depth;
+end
+$$;
+comment on function logic.queue_depth is 'How many messages a queue of the embedded bus holds; 100,000 means at least as many, null that there is none';
+
+-- Asked every few seconds, so nothing is counted that may be large: the events are estimated as the planner does it, what
+-- waits is counted up to 100,000, and the intake's rate and latency are those of the last 10 seconds.
 create or replace function logic.metrics() returns json
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+  with recent as materialized (
+    select events.arrived, events.ingested_at - events."timestamp" as latency from bloodbank.events
+    where events.position > coalesce((
+      select older.position from bloodbank.events as older
+      where older.ingested_at < (select logic.now()) - interval '10 seconds'
+      order by older.position desc
+      limit 1), 0)
+  )
   select json_build_object(
     'total_events', (
       select case
@@ -43,10 +110,25 @@ as $$
     'log_end', (select coalesce(max(events.position), 0) from bloodbank.events),
     'log_bytes', pg_total_relation_size('bloodbank.events') + pg_total_relation_size('bloodbank.causes'),
     'log_events_held_back', (select count(*) from bloodbank.events where events.position > (select logic.log_floor())),
+    'ingest_rate', (select count(*) / 10.0 from recent where arrived = 'bus'),
+    'ingest_latency_seconds', (select coalesce(extract(epoch from avg(latency)), 0) from recent where arrived = 'bus'),
     'relay_lag', logic.relay_lag(),
+    'lag_events_by_follower', (
+      select json_object_agg(follower.name, (
+        select count(*) from (
+          select from bloodbank.events
+          where events.position > follower.position and (follower.name <> 'relay' or events.arrived = 'local')
+          limit 100000
+        ) as waiting))
+      from logic.followers as follower),
+    'lag_seconds_by_follower', (select json_object_agg(name, extract(epoch from behind_for)) from logic.followers),
+    'messages_by_queue', (
+      select coalesce(json_object_agg(queue, logic.queue_depth(queue)), '{}')
+      from (select distinct queue from bloodbank.bindings) as bound),
+    'workers', logic.workers(),
     'dead_letters', (select count(*) from bloodbank.dead_letters where dead_letters.replayed_at is null))
 $$;
-comment on function logic.metrics() is 'The figures of /metrics that the database knows';
+comment on function logic.metrics() is 'The figures of /metrics that the database knows; x_by_y is an object of figures by y';
 
 create or replace view ops.lag as
 select
@@ -55,21 +137,8 @@ select
     select count(*) from bloodbank.events as event
     where event.position > follower.position and (follower.name <> 'relay' or event.arrived = 'local')
   ) as behind_events,
-  coalesce((
-    select (select logic.now()) - event.ingested_at from bloodbank.events as event
-    where event.position > follower.position and (follower.name <> 'relay' or event.arrived = 'local')
-    order by event.position
-    limit 1
-  ), interval '0') as behind_for,
-  follower.leader, follower.moved_at, follower.paused, follower.handler,
-  case when follower.handler is not null then logic.handler_resolves(follower.handler) end as handler_resolves
-from (
-  select name, 'cursor' as kind, position, leader, moved_at, false as paused, null::text as handler
-  from bloodbank.cursors
-  where name <> 'pruned'
-  union all
-  select name, 'subscription', position, null, null, paused, handler from bloodbank.subscriptions
-) as follower;
+  follower.behind_for, follower.leader, follower.moved_at, follower.paused, follower.handler, follower.handler_resolves
+from logic.followers as follower;
 comment on view ops.lag is 'How far each follower of the log is from its end';
 
 create or replace view ops.locks as
@@ -197,12 +266,15 @@ from (
   where event.position > (select logic.log_floor())
   union all
   select
-    'followers',
-    coalesce(bool_and(lag.behind_for < interval '1 minute' and lag.handler_resolves is not false) filter (where not lag.paused), true),
-    coalesce(string_agg(format('%s %s', lag.follower, lag.behind_events), ', ' order by lag.follower)
-      filter (where lag.behind_events > 0), 'none is behind'),
-    'See ops.lag: what has not moved is down, or its handler is missing'
-  from ops.lag as lag
+    'followers', count(follower.trouble) = 0,
+    coalesce(string_agg(format('%s: %s', follower.name, follower.trouble), ', ' order by follower.name)
+      filter (where follower.trouble is not null), 'none is behind'),
+    'See ops.lag: what has not moved is down (imi up and imi worker run them), or its handler is missing'
+  from logic.followers as follower
+  union all
+  select
+    'workers', logic.workers() > 0, format('%s sessions', logic.workers()),
+    'Nobody follows the log: run imi up or imi worker'
   union all
   select
     'dead letters', count(*) = 0, format('%s wait', count(*)), 'See ops.dead_letters for the reasons'

@@ -18,7 +18,7 @@ as $$
 declare
   v_floor bigint := logic.log_floor();
 begin
-  after := coalesce((select cursors.position from bloodbank.cursors where cursors.name = 'relay'), 0);
+  after := (select cursors.position from bloodbank.cursors where cursors.name = 'relay');
   select
     case when count(*) = p_limit or not bool_and(sized.fits) then max(sized.position) filter (where sized.fits) end,
     array_agg(sized.event_id order by sized.position) filter (where sized.fits),
@@ -49,7 +49,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into bloodbank.cursors (name) values ('relay') on conflict do nothing;
   update bloodbank.cursors
   set position = p_upto, leader = p_leader, moved_at = logic.now()
   where cursors.name = 'relay' and cursors.position = p_after;
@@ -69,7 +68,6 @@ declare
   v_batch record;
   v_queue record;
 begin
-  insert into bloodbank.cursors (name) values ('relay') on conflict do nothing;
   perform from bloodbank.cursors where cursors.name = 'relay' for update;
   select * into v_batch from logic.relay_read(p_limit);
   sent := coalesce(cardinality(v_batch.event_ids), 0);

@@ -9,7 +9,7 @@ stable
 as $$
   select count(*) from (
     select from bloodbank.events
-    where events.position > coalesce((select cursors.position from bloodbank.cursors where cursors.name = 'relay'), 0)
+    where events.position > (select cursors.position from bloodbank.cursors where cursors.name = 'relay')
       and events.arrived = 'local'
     limit 100000
   ) as waiting

@@ -43,7 +43,7 @@ def live(url: str, **chosen: Any) -> Iterator[httpx.Client]:
         try:
             async with (
                 pools(url, settings) as opened,
-                serving(settings, opened, listener, bus_of(settings).reach),
+                serving(settings, opened, listener, bus_of(settings)),
             ):
                 started.set_result(None)
                 await stop.wait()

@@ -11,6 +11,9 @@ insert into bloodbank.subscriptions (name, patterns, handler) values
   ('imi.mutation_events', '{tool.mutation.*}', 'logic.handle_mutation'),
   ('imi.deploy_events', '{ci.deploy.*}', 'logic.handle_deploy');
 
+-- so that a log which nobody relays is seen to be behind
+insert into bloodbank.cursors (name) values ('relay') on conflict do nothing;
+
 -- migrate:down
 delete from bloodbank.subscriptions where name in (
   'imi.commands', 'imi.plane_events', 'imi.git_events', 'imi.mutation_events', 'imi.deploy_events');

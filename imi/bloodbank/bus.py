@@ -22,6 +22,12 @@ class Bus(Protocol):
     async def reach(self) -> str:
         """What /health says of it, within a second: `embedded`, `connected` or `disconnected`."""
 
+    async def figures(self) -> dict[str, dict[str, int]]:
+        """Messages and consumers by queue, within a second: {messages_by_queue, consumers_by_queue}.
+
+        Without those of a broker that is away; the embedded bus's are the database's.
+        """
+
     async def relay(self, connection: Connection, leader: str) -> int:
         """Send the next events on, in log order, and move the relay's cursor; how many there were.
 
@@ -38,6 +44,10 @@ class EmbeddedBus:
     async def reach(self) -> str:
         """Bus.reach"""
         return "embedded"
+
+    async def figures(self) -> dict[str, dict[str, int]]:
+        """Bus.figures"""
+        return {}
 
     async def relay(self, connection: Connection, leader: str) -> int:
         """Bus.relay"""

@@ -22,12 +22,10 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from imi.bloodbank.bus import BATCH, BusError
 from imi.bloodbank.envelope import sort
 from imi.bloodbank.follow import forever
-from imi.bloodbank.rabbitmq import CONNECTED, FAULTS, connected, said
+from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, QUEUE, connected, said
 from imi.database.listen import Follower
 from imi.texts import parse
 
-QUEUE = "event_store_manager_queue"
-DEAD = "event_store_manager_dlq"  # a fanout exchange, and the queue behind it
 GATHER = 0.02  # seconds that the first of a batch waits for others
 LARGEST = 16 << 20  # bytes of a batch
 LOOK = 1.0  # seconds after which a silent broker is asked whether it is still there

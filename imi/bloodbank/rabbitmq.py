@@ -28,6 +28,9 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is rai
 
 FAULTS = (AMQPException, OSError, TimeoutError)
 
+QUEUE = "event_store_manager_queue"  # what the intake reads
+DEAD = "event_store_manager_dlq"  # a fanout exchange, and its queue: what the intake could not store
+
 Message = tuple[str, str, bytes]  # id, event type, body
 
 
@@ -49,6 +52,23 @@ class RabbitBus:
         except (BusError, TimeoutError):
             return "disconnected"
         return "connected"
+
+    async def figures(self) -> dict[str, dict[str, int]]:
+        """Bus.figures"""
+        messages, consumers = {}, {}
+        with contextlib.suppress(BusError, *FAULTS):
+            async with asyncio.timeout(REACHED):
+                await self._open()
+                assert self._connection
+                channel = await self._connection.channel()
+                try:
+                    for queue in (QUEUE, DEAD):
+                        found = await channel.queue_declare(queue, passive=True)
+                        messages[queue] = found.message_count or 0
+                        consumers[queue] = found.consumer_count or 0
+                finally:
+                    await channel.close()
+        return {"messages_by_queue": messages, "consumers_by_queue": consumers}
 
     async def relay(self, connection: Connection, leader: str) -> int:
         """Bus.relay; after a crash between the confirms and the cursor the batch goes out once more."""

@@ -27,6 +27,7 @@ COMMANDS = {
     "The server": {
         "up": ("up", "Run all of iMi in one process: database, API, bus."),
         "serve": ("up", "Run the API alone, for many processes or machines."),
+        "worker": ("up", "Run the bus alone: what is sent, taken in and followed."),
         "db": ("db", "Migrate, back up, restore and look into the database."),
         "dead-letters": ("dead_letters", "What could not be stored or handled: look, mend, replay."),
         "keys": ("keys", "Make, list and revoke API keys."),
@@ -39,6 +40,7 @@ COMMANDS = {
         "components": ("components", "Components of a project and what depends on what."),
         "events": ("events", "Event types and what their payloads hold."),
         "stats": ("stats", "The registry in figures."),
+        "registry-entry": ("registry_entry", "iMi's entry in the services registry."),
         "version": ("version", "This program's version."),
     },
 }

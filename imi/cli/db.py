@@ -50,7 +50,7 @@ def rollback(env_file: EnvFile = None, yes: Yes = False) -> Any:
 
     settings = load(env_file)
     version, file = run(settings, deploy.newest)
-    tables = ", ".join(dropped_tables(file)) or "no table"
+    tables = ", ".join(dropped_tables(file)) or "no whole table"
     if not yes:
         sure(f"Undoing {file.stem} in {place(settings)} drops {tables}, with all rows", "Undo it?")
     return {"version": run(settings, lambda url: deploy.rollback(url, only=version))}

@@ -1,4 +1,4 @@
-"""`imi up` and `imi serve`: the server. What they run is imported when they run it."""
+"""`imi up`, `imi serve` and `imi worker`: what runs. What they run is imported when they run it."""
 
 from __future__ import annotations
 
@@ -64,9 +64,20 @@ def serve(
 ) -> None:
     """Run the API alone, as many times as you like, on IMI_DATABASE_URL or beside an `imi up`.
 
-    The database must be migrated already; no key and no backup is made.
+    The database must be migrated already; no key and no backup is made. What it changes reaches the bus
+    through an `imi worker` or an `imi up` on the same database.
     """
     _run(_serve, host, port, env_file, as_json)
+
+
+@app.command("worker", epilog="Example: imi worker")
+def worker(env_file: EnvFile = None, as_json: Json = False, debug: Debug = False) -> None:
+    """Run the bus alone, as many times as you like, on IMI_DATABASE_URL or beside an `imi up`.
+
+    It sends the log on, takes in what others publish on RabbitMQ, and runs the subscriptions. Of several one
+    sends and the others stand by; the rest they share.
+    """
+    _run(_worker, None, None, env_file, as_json)
 
 
 Work = Callable[["Settings", AsyncExitStack], Coroutine[Any, Any, dict[str, str]]]
@@ -140,7 +151,7 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     key = await adminkey.ensure(opened.api, settings.data_dir)
     bus = bus_of(settings)
     await stack.enter_async_context(_working(url, settings, bus))
-    await stack.enter_async_context(serving(settings, opened, listener, bus.reach))
+    await stack.enter_async_context(serving(settings, opened, listener, bus))
     backups = asyncio.create_task(archive.daily(url, settings.data_dir))
     stack.callback(backups.cancel)
     stack.callback(_leave_url(settings, listener).unlink, missing_ok=True)
@@ -153,7 +164,7 @@ async def _working(url: str, settings: Settings, bus: Bus) -> AsyncIterator[None
     from imi.bloodbank.relay import relay
     from imi.bloodbank.subscriptions import subscriptions
 
-    work = [relay(url, bus, f"{socket.gethostname()}:{os.getpid()}"), subscriptions(url)]
+    work = [relay(url, bus, _name()), subscriptions(url)]
     if settings.rabbitmq_url:  # on the embedded bus there is nobody else's event
         from imi.bloodbank.intake import intake
 
@@ -177,8 +188,24 @@ async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     opened = await stack.enter_async_context(pools(url, settings))
     bus = bus_of(settings)
     stack.push_async_callback(bus.close)
-    await stack.enter_async_context(serving(settings, opened, listener, bus.reach))
+    await stack.enter_async_context(serving(settings, opened, listener, bus))
     return _said(settings, listener)
+
+
+async def _worker(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    from imi.bloodbank.bus import bus_of
+    from imi.database.pool import connect_as, located
+
+    url = await stack.enter_async_context(located(settings))
+    await (await connect_as(url, "worker")).close()  # a database that is not migrated is said at once
+    bus = bus_of(settings)
+    await stack.enter_async_context(_working(url, settings, bus))
+    return {"bus": await bus.reach(), "name": _name()}
+
+
+def _name() -> str:
+    """Who leads, in ops.lag."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _leave_url(settings: Settings, listener: socket.socket) -> Path:
@@ -203,6 +230,6 @@ def _show(data: dict[str, str], as_json: bool) -> None:
     if as_json:
         print_json({"success": True, "data": data})
     else:
-        labels = {"url": "listens on", "docs": "docs", "data_dir": "data", "admin_key": "admin key"}
-        lines = [f"  {labels[name]:10}  {value}" for name, value in data.items()]
+        labels = {"url": "listens on", "data_dir": "data", "admin_key": "admin key"}
+        lines = [f"  {labels.get(name, name):10}  {value}" for name, value in data.items()]
         typer.echo("\n".join(("iMi is up; Ctrl-C stops it", *lines)))

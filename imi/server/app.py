@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from imi import logs
+from imi.bloodbank.bus import Bus
 from imi.config import ConfigError, Settings
 from imi.database.pool import KEY_CHECK, Pools
 from imi.rules import is_loopback
@@ -25,7 +26,7 @@ from imi.server.auth import Borders, Keys, Principal
 from imi.server.calls import Calls, Reply
 from imi.server.contract import Contract, Operation, load
 from imi.server.errors import UNREADY, ApiError, invalid, translate
-from imi.server.observe import Metrics, Probes, Reach
+from imi.server.observe import Metrics, Probes
 from imi.server.pages import pages
 
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
@@ -60,12 +61,12 @@ class Exchange:
 class Api:
     """The handler of every request."""
 
-    def __init__(self, settings: Settings, calls: Calls, contract: Contract, reach: Reach) -> None:
+    def __init__(self, settings: Settings, calls: Calls, contract: Contract, bus: Bus) -> None:
         self.calls = calls
         self.contract = contract
         self.keys = Keys(settings, lambda digest: calls.door(KEY_CHECK, digest))
         self.borders = Borders(settings)
-        self.probes = Probes(calls.pools, reach)
+        self.probes = Probes(calls.pools, bus)
         self.metrics = Metrics(calls.pools)
         self.pages = pages(orjson.dumps(contract.document))
         self.host = socket.gethostname()
@@ -206,10 +207,8 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, pools: Pools, sock: socket.socket, reach: Reach) -> AsyncIterator[None]:
+async def serving(settings: Settings, pools: Pools, sock: socket.socket, bus: Bus) -> AsyncIterator[None]:
     """Serve on a bound socket for as long as this is entered; then requests under way may end.
-
-    `reach` says how the bus is.
 
     Raises ContractError if database and contract do not fit, and ConfigError for IMI_AUTH=off on a host that
     others reach, and for an IMI_API_KEY of lower scope.
@@ -221,7 +220,7 @@ async def serving(settings: Settings, pools: Pools, sock: socket.socket, reach: 
     calls = Calls(pools)
     contract = load()
     await calls.bind(contract)
-    api = Api(settings, calls, contract, reach)
+    api = Api(settings, calls, contract, bus)
     await api.keys.refuse_lesser()
     parser.addFilter(no_stack)
     server = web.Server(api.handle, access_log=None, logger=parser, max_line_size=LINE, auto_decompress=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import GaugeMetricFamily
 
 from imi import __version__
+from imi.bloodbank.bus import Bus
 from imi.database.line import Line
 from imi.database.pool import Pools
 from imi.server.calls import HEALTH, METRICS, Reply
@@ -20,15 +21,13 @@ PROMETHEUS = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 LABELS = ("method", "route")
 
-Reach = Callable[[], Awaitable[str]]  # embedded, connected or disconnected, within a second
-
 
 class Probes:
     """What the database says of itself, over connections of its own: a full pool is not a database away."""
 
-    def __init__(self, pools: Pools, reach: Reach) -> None:
+    def __init__(self, pools: Pools, bus: Bus) -> None:
         self._line = Line(pools.probe)
-        self._reach = reach
+        self._bus = bus
         self._under_way: dict[str, asyncio.Future[Any]] = {}
 
     async def _ask(self, door: str) -> str | None:
@@ -40,21 +39,23 @@ class Probes:
         await asyncio.wait((asked,), timeout=PATIENCE)
         return str(asked.result()[0][0]) if asked.done() and not asked.exception() else None
 
-    async def figures(self) -> dict[str, float]:
-        """The database's figures, {} when it is away."""
-        found: dict[str, float] = orjson.loads(await self._ask(METRICS) or "{}")
-        return found
+    async def figures(self) -> dict[str, Any]:
+        """The figures of the database and of a broker, without those of who is away."""
+        bus, found = await asyncio.gather(self._bus.figures(), self._ask(METRICS))
+        figures: dict[str, Any] = orjson.loads(found or "{}")
+        return figures | bus
 
     async def health(self) -> Reply:
-        """Whether database and bus answer; without the bus all goes on but the sending."""
-        bus, found = await asyncio.gather(self._reach(), self._ask(HEALTH))
-        healthy = found is not None
+        """Whether database and bus answer, and who does not follow the log: without them all else goes on."""
+        bus, found = await asyncio.gather(self._bus.reach(), self._ask(HEALTH))
+        healthy, followers = found is not None, orjson.loads(found or "{}").get("followers")
+        degraded = bus == "disconnected" or followers
         said = {
-            "status": ("degraded" if bus == "disconnected" else "healthy") if healthy else "unhealthy",
+            "status": ("degraded" if degraded else "healthy") if healthy else "unhealthy",
             "database": "connected" if healthy else "disconnected",
             "bloodbank": bus,
             "version": __version__,
-        }
+        } | ({"followers": followers} if followers else {})
         return Reply(200 if healthy else 503, orjson.dumps(said), None if healthy else {"Retry-After": "1"})
 
 
@@ -69,7 +70,7 @@ class Metrics:
         )
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         self._pools = pools
-        self._figures: dict[str, float] = {}
+        self._figures: dict[str, Any] = {}
         ProcessCollector(registry=own)
         own.register(self)
 
@@ -82,8 +83,8 @@ class Metrics:
         children[0].inc()
         children[1].observe(seconds)
 
-    def page(self, figures: dict[str, float]) -> Reply:
-        """The page; `figures` are the database's, {} when it is away."""
+    def page(self, figures: dict[str, Any]) -> Reply:
+        """The page; `figures` are those of Probes."""
         self._figures = figures
         return Reply(200, generate_latest(self._registry), PROMETHEUS)
 
@@ -101,9 +102,12 @@ class Metrics:
             size.add_metric((name, "busy"), pool.get_size() - pool.get_idle_size())
         yield size
         yield GaugeMetricFamily(
-            "imi_database_up", "Whether the database answered", float(bool(self._figures))
+            "imi_database_up", "Whether the database answered", float("log_end" in self._figures)
         )
         for name, value in self._figures.items():
-            yield GaugeMetricFamily(
-                f"imi_{name}", f"{name.replace('_', ' ').capitalize()}, says the database", value
-            )
+            what, _, label = name.partition("_by_")
+            words = f"{name.replace('_', ' ').capitalize()}, says the database or the broker"
+            one = GaugeMetricFamily(f"imi_{what}", words, labels=[label] if label else [])
+            for key, number in value.items() if label else [("", value)]:
+                one.add_metric([key] if label else [], number)
+            yield one

@@ -126,7 +126,9 @@ def test_reset_asks_for_the_embedded_one(embedded, imi, monkeypatch):
 
 
 def test_rollback_asks_and_names_what_is_lost(by_url, imi, monkeypatch):
-    newest = list(lanes().migrations().values())[-1]
+    *_, newest, last = lanes().migrations().values()
+    assert (dropped_tables(last), "drops no whole table" in imi("rollback")[2]) == ([], True)
+    assert imi("rollback", "--yes")[0] == 0
     there = ("psql", "--", "-Atc", "select to_regclass('bloodbank.workflow_state') is not null")
     lost = f"Undoing {newest.stem} in the database {by_url.name}"
     code, _, err = imi("rollback")

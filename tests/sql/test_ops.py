@@ -7,6 +7,8 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
+# In tests nobody follows the log unless they say so.
+ALONE = {"workers"}
 VIEWS = ("health", "lag", "locks", "subscriptions", "dead_letters", "keys", "log_size", "settings")
 MINUTE = timedelta(minutes=1)
 
@@ -47,10 +49,14 @@ async def test_there_are_no_other_views(db):
     assert {row[0] for row in found} == set(VIEWS)
 
 
-async def test_a_new_database_is_all_right(db):
-    assert await unhealthy(db) == {}
-    assert await db.fetchval("select count(remedy) from ops.health") == 0
-    assert await db.fetchval("select count(*) from ops.health") == 8
+async def test_a_new_database_is_all_right_when_somebody_follows_its_log(db, connect):
+    assert set(await unhealthy(db)) == ALONE
+    await connect("worker")
+    other = await connect()  # what a transaction has seen of the sessions it sees to its end
+    assert await unhealthy(other) == {}
+    assert await other.fetchval("select logic.workers()") == 1
+    assert await other.fetchval("select count(remedy) from ops.health") == 0
+    assert await other.fetchval("select count(*) from ops.health") == 9
 
 
 async def test_lag_is_counted_in_events_and_time(db, publish, at):
@@ -58,6 +64,7 @@ async def test_lag_is_counted_in_events_and_time(db, publish, at):
     first = (await publish("test.a"))[0]["cursor"]
     await at("2026-06-01T00:01Z")
     await publish("test.b", "test.c")
+    await db.execute("delete from bloodbank.subscriptions; delete from bloodbank.cursors")
     await db.execute(
         "insert into bloodbank.cursors (name, position) values ('reader', $1), ('pruned', 0)", first
     )
@@ -80,25 +87,34 @@ async def test_the_relay_does_not_wait_for_what_came_from_the_bus(db, publish):
         """insert into bloodbank.events (event_id, event_type, "timestamp", version, source, payload, arrived)
            select uuidv7(), 'test.b', now(), '1', '{}', '{}', 'bus' from generate_series(1, 3)"""
     )
-    await db.execute("insert into bloodbank.cursors (name) values ('relay'), ('reader')")
+    await db.execute("insert into bloodbank.cursors (name) values ('reader')")
     lags = dict(await db.fetch("select follower, behind_events from ops.lag"))
     assert lags["relay"] == lags["reader"] - 3
 
 
 async def test_a_follower_that_lags_or_has_no_handler_is_unhealthy_unless_it_is_paused(db, publish, at):
+    async def faults():
+        return json.loads(await db.fetchval("select logic.health()"))["followers"]
+
     await at("2026-06-01T00:00Z")
     await publish("test.a")
+    await db.execute("update bloodbank.cursors set position = 1000000000")
+    await db.execute("update bloodbank.subscriptions set position = 1000000000")
     await db.execute(
         "insert into bloodbank.subscriptions values ('mine', '{#}', 'logic.no_such', 1000000000)"
     )
     found = (await unhealthy(db))["followers"]
-    assert (found["finding"], "ops.lag" in found["remedy"]) == ("none is behind", True)
-    await db.execute("update bloodbank.subscriptions set handler = 'logic.event_envelope', position = 0")
+    assert (found["finding"], "ops.lag" in found["remedy"]) == ("mine: its handler is missing", True)
+    assert await faults() == {"mine": "its handler is missing"}
+    await db.execute(
+        "update bloodbank.subscriptions set handler = 'logic.event_envelope', position = 0 where name = 'mine'"
+    )
     assert "followers" not in await unhealthy(db)
     await at("2026-06-01T00:01Z")
-    assert (await unhealthy(db))["followers"]["finding"].startswith("mine ")
+    assert (await unhealthy(db))["followers"]["finding"] == "mine: behind for 00:01:00"
+    assert await faults() == {"mine": "behind for 00:01:00"}
     await db.execute("update bloodbank.subscriptions set paused = true")
-    assert "followers" not in await unhealthy(db)
+    assert "followers" not in await unhealthy(db) and await faults() == {}
 
 
 @pytest.mark.parametrize("handler", ["logic.no_such", "nowhere.handle", 'not a name "', "secret.handle"])
@@ -155,17 +171,15 @@ async def test_dead_letters_are_unhealthy_until_they_are_replayed(db, publish):
     assert (await unhealthy(db))["dead letters"]["finding"] == "1 wait"
     assert json.loads(await db.fetchval("select logic.metrics()"))["dead_letters"] == 1
     await db.execute("update bloodbank.dead_letters set replayed_at = now()")
-    assert await unhealthy(db) == {}
+    assert set(await unhealthy(db)) == ALONE
 
 
 async def test_subscriptions_are_handlers_and_queues(db):
-    await db.execute(
-        "insert into bloodbank.subscriptions values ('imi.git', '{git.push,git.pr.*}', 'logic.handle_git')"
-    )
+    await db.execute("delete from bloodbank.subscriptions where name <> 'imi.git_events'")
     await db.execute("insert into bloodbank.bindings values ('letta', 'b.#'), ('letta', 'a.*')")
     rows = await db.fetch("select name, kind, patterns, handler from ops.subscriptions order by name")
     assert [tuple(row) for row in rows] == [
-        ("imi.git", "handler", ["git.push", "git.pr.*"], "logic.handle_git"),
+        ("imi.git_events", "handler", ["git.push", "git.pr.*"], "logic.handle_git"),
         ("letta", "queue", ["a.*", "b.#"], None),
     ]
 
@@ -218,15 +232,18 @@ async def test_metrics_estimate_what_the_planner_knows_and_count_what_it_does_no
     now = await figures()
     assert now["total_events"] == pytest.approx(1000, rel=0.1)
     assert (now["relay_lag"], now["log_end"], now["dead_letters"]) == (1000, 1000, 0)
-    await db.execute("insert into bloodbank.cursors (name, position) values ('relay', 990)")
-    assert (await figures())["relay_lag"] == 10
-    assert all(isinstance(value, int) for value in now.values())
+    await db.execute("update bloodbank.cursors set position = 990 where name = 'relay'")
+    now = await figures()
+    assert (now["relay_lag"], now["lag_events_by_follower"]["relay"]) == (10, 10)
+    assert now["lag_events_by_follower"]["imi.commands"] == 1000
+    assert 0 < now["lag_seconds_by_follower"]["relay"] <= now["lag_seconds_by_follower"]["imi.commands"]
+    assert all(isinstance(value, int | float | dict) for value in now.values())
     await db.close()
 
 
 async def test_the_server_asks_for_its_figures_as_the_reader(connect):
     reader = await connect("reader")
-    assert json.loads(await reader.fetchval("select logic.health()"))["database"] == "connected"
+    assert json.loads(await reader.fetchval("select logic.health()"))["followers"] == {}
     assert json.loads(await reader.fetchval("select logic.metrics()"))["log_bytes"] > 0
     api = await connect("api")
     for door in ("health", "metrics"):

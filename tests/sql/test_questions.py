@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,8 +48,28 @@ def test_there_are_ten_and_none_is_longer_than_five_lines():
         assert statement.count(";") == 1
 
 
+BEHIND = "select coalesce(sum(behind_events), 0) from ops.lag"
+
+
+@pytest.fixture(scope="module")
+def followed(sampled, tmp_path_factory):
+    """The sample with an `imi worker` at it that has handled everything."""
+    settings = {"IMI_DATABASE_URL": sampled.url, "IMI_DATA_DIR": str(tmp_path_factory.mktemp("worker"))}
+    worker = subprocess.Popen([sys.executable, "-m", "imi", "worker"], env=os.environ | settings)
+    try:
+        until = time.monotonic() + 60
+        while "0" not in psql(sampled.url, BEHIND).split():
+            assert worker.poll() is None and time.monotonic() < until, psql(
+                sampled.url, "select * from ops.lag"
+            )
+        yield sampled
+    finally:
+        worker.terminate()
+        assert worker.wait(30) == 0
+
+
 @pytest.mark.parametrize(("role", "statement", "answer"), questions())
-def test_the_answer_is_as_printed(sampled, role, statement, answer):
-    printed = psql(sampled.url, f"set role {role}", statement)
+def test_the_answer_is_as_printed(followed, role, statement, answer):
+    printed = psql(followed.url, f"set role {role}", statement)
     assert "(0 rows)" not in printed
     assert printed == answer.rstrip()

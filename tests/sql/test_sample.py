@@ -8,13 +8,8 @@ from imi.database import deploy
 
 pytestmark = pytest.mark.usefixtures("sampled")
 
-# Nothing follows the log before there is a bus, and replies are kept for requests only.
-EMPTY = {
-    "imi.idempotency_keys",
-    "bloodbank.cursors",
-    "bloodbank.subscriptions",
-    "bloodbank.bindings",
-}
+# Replies are kept for requests only, and nobody has a queue.
+EMPTY = {"imi.idempotency_keys", "bloodbank.bindings"}
 TABLES = "select oid::regclass::text from pg_class where relnamespace::regnamespace::text in ('imi', 'bloodbank') and relkind = 'r'"
 
 

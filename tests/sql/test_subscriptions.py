@@ -154,6 +154,7 @@ async def test_one_made_live_sees_old_and_new_events_in_order(
     assert answer == {
         "state": "ran",
         "handled": 2,
+        "passed": 0,
         "skipped": 1,
         "dead": 0,
         "position": new[-1],
@@ -391,6 +392,7 @@ async def test_a_handlers_own_events_are_handled(owner: asyncpg.Connection, foll
     assert (await follower.run("echo")) | {"position": 0} == {
         "state": "ran",
         "handled": 1,
+        "passed": 0,
         "skipped": 0,
         "dead": 0,
         "position": 0,
