@@ -236,7 +236,7 @@ SCENARIOS: dict[str, tuple[Scenario, Size, Size]] = {  # the second size is make
     "broker": (broker_killed, Size(4000, 3), Size(100_000, 10)),
     "postgres": (postgres_killed, Size(4000, 3), Size(100_000, 10)),
     "ack": (killed_before_ack, Size(4000, 2), Size(100_000, 10)),
-    "cursor": (killed_before_cursor, Size(2000, 2), Size(20_000, 10)),
+    "cursor": (killed_before_cursor, Size(2000, 2), Size(50_000, 10)),
     "cut-broker": (cut_from_broker, Size(2000, 1), Size(20_000, 3)),
     "cut-postgres": (cut_from_postgres, Size(2000, 1), Size(20_000, 3)),
     "repeated": (repeated, Size(4000), Size(100_000)),
