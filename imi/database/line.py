@@ -84,6 +84,8 @@ class Line:
                     settle(rows, await connection.fetch(statement, *values))
                 except Exception as error:
                     settle(rows, error)
+                    if isinstance(error, TimeoutError):
+                        connection.terminate()  # a server that is silent does not say that it is ready again
         finally:
             await self._pool.release(connection)
 

@@ -116,6 +116,7 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
                 connection_class=PooledConnection,
                 max_cached_statement_lifetime=0,
                 timeout=CONNECT_TIMEOUT,
+                command_timeout=ANSWERED,
             )
             with _explained():
                 made.append(await pool)

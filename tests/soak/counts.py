@@ -15,6 +15,22 @@ create function soak.see(p_event bloodbank.events) returns void language sql as
   'insert into soak.seen values (p_event.event_id)';
 insert into bloodbank.subscriptions (name, patterns, handler) values ('soak.seen', '{soak.#}', 'soak.see');
 """
+HANDLERS = """
+create function soak.raises(p_event bloodbank.events) returns void language plpgsql as 'begin raise ''never''; end';
+create function soak.hangs(p_event bloodbank.events) returns void language plpgsql as $$
+begin
+  if p_event.event_type = 'soak.hang' then perform pg_sleep(600); end if;
+end $$;
+insert into bloodbank.subscriptions (name, patterns, handler) values
+  ('soak.raises', '{soak.happened}', 'soak.raises'), ('soak.hangs', '{soak.#}', 'soak.hangs'),
+  ('soak.lost', '{soak.#}', 'soak.nowhere');
+"""
+
+IMPATIENT = """
+reset role;
+alter role imi_main_worker in database imi_main set statement_timeout = '1s';
+select pg_terminate_backend(pid) from pg_stat_activity where usename = 'imi_main_worker';
+"""
 COUNT = """
 select
   (select count(*) from soak.published) as published,

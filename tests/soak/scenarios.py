@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from imi.bloodbank.intake import DEAD, QUEUE
 from imi.database.cluster import PORT
-from tests.soak.counts import HANDLED, STORED, Row, Size, envelope
+from tests.soak.counts import HANDLED, HANDLERS, IMPATIENT, STORED, Row, Size, envelope
 from tests.soak.garbage import worthless
 from tests.soak.publisher import Wire
 from tests.soak.world import Scenario, World
@@ -101,6 +101,13 @@ async def cut_from_postgres(world: World, size: Size) -> Row:
     return replace(row, scenario="cut from PostgreSQL")
 
 
+async def _answering(world: World) -> None:
+    async with asyncio.timeout(LOST), world.live.client(timeout=LOST) as http:
+        for path in ("/health", "/api/v1/projects"):
+            while (await http.get(path)).status_code != 200:
+                await asyncio.sleep(0.1)
+
+
 async def _cut(world: World, size: Size, wire: Wire) -> Row:
     await world.start()
     for _ in range(size.kills):
@@ -111,6 +118,7 @@ async def _cut(world: World, size: Size, wire: Wire) -> Row:
             await world.append(own)
             await world.until(STORED, before + size.events // 4)
             wire.cut()
+            group.create_task(_answering(world))
             await world.append(own)
             await world.until(STORED, before + size.events + 2 * own, LOST)
             await world.until(SENT, sent + 2 * own, LOST)
@@ -146,24 +154,6 @@ async def garbage(world: World, size: Size) -> Row:
         letters = await database.fetch("select encode(sha256(raw), 'hex') from bloodbank.dead_letters")
     assert Counter(each[0] for each in letters) == Counter(hashlib.sha256(each).hexdigest() for each in bad)
     return row
-
-
-HANDLERS = """
-create function soak.raises(p_event bloodbank.events) returns void language plpgsql as 'begin raise ''never''; end';
-create function soak.hangs(p_event bloodbank.events) returns void language plpgsql as $$
-begin
-  if p_event.event_type = 'soak.hang' then perform pg_sleep(600); end if;
-end $$;
-insert into bloodbank.subscriptions (name, patterns, handler) values
-  ('soak.raises', '{soak.happened}', 'soak.raises'), ('soak.hangs', '{soak.#}', 'soak.hangs'),
-  ('soak.lost', '{soak.#}', 'soak.nowhere');
-"""
-
-IMPATIENT = """
-reset role;
-alter role imi_main_worker in database imi_main set statement_timeout = '1s';
-select pg_terminate_backend(pid) from pg_stat_activity where usename = 'imi_main_worker';
-"""
 
 
 async def bad_handlers(world: World, size: Size) -> Row:
