@@ -78,16 +78,24 @@ as $$
 declare
   v_envelope jsonb;
 begin
-  if p_letter.sqlstate is distinct from 'IM400' then
+  if p_letter.sqlstate = '22P02' then
     perform logic.dead_letter_refuse(p_letter, 'These bytes can never become an event', 'Publish a corrected event with POST /api/v1/events');
   end if;
   v_envelope := logic.envelope_of(convert_from(p_letter.raw, 'UTF8')::jsonb);
   reason := 'The message ' || logic.message_fault(v_envelope, octet_length(p_letter.raw));
   if reason is not null then
     state := 'IM400';
-  else
-    event_id := logic.event_ingest(array[v_envelope], 'bus', '{}') -> 0 ->> 'event_id';
+    return;
   end if;
+  event_id := logic.event_ingest(array[v_envelope], 'bus', '{}') -> 0 ->> 'event_id';
+exception
+  when others or assert_failure then
+    if sqlstate ~ '^(40|53|55P03|IM409)' then
+      raise;
+    end if;
+    event_id := null;
+    reason := 'The database refused it: ' || sqlerrm;
+    state := sqlstate;
 end
 $$;
 comment on function logic.dead_letter_store is 'Judges the letter''s bytes as the intake does and stores the event they mean; answers its id, or the fault';

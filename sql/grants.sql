@@ -25,7 +25,7 @@ begin
         ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'),
         ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),
         ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt'),
-        ('imi_worker', 'logic.intake'),
+        ('imi_worker', 'logic.intake'), ('imi_worker', 'logic.intake_refuse'),
         ('imi_worker', 'logic.subscriptions_waiting'), ('imi_worker', 'logic.subscription_run'), ('imi_worker', 'logic.subscription_try')
     ), routines as (
       select pg_proc.*, pg_namespace.nspname

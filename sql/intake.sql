@@ -106,3 +106,15 @@ end
 $$;
 comment on function logic.intake is
   'Takes a batch from a bus: JSON texts, and what was rejected before with its reason; answers {stored, known, dead}';
+
+create or replace function logic.intake_refuse(p_message bytea, p_reason text, p_sqlstate text) returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform logic.dead_letter('intake', null, p_message, p_reason, p_sqlstate, 1);
+end
+$$;
+comment on function logic.intake_refuse is
+  'Makes a dead letter of a message that could not be stored; SQLSTATE 22P02: it is no JSON that PostgreSQL holds';

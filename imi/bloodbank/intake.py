@@ -1,7 +1,8 @@
 """The intake: what others publish on RabbitMQ goes into the log in batches, stored before acknowledged.
 
-A batch that the database refuses for what is in it is stored message by message; one that is refused alone
-goes to the broker's dead-letter queue. After any other fault the whole batch comes again.
+A batch that the database refuses for what is in it is stored message by message, and one that is refused
+alone is a dead letter; if even that is refused, it goes to the broker's dead-letter queue. After any other
+fault the whole batch comes again.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelPreconditionFailed
 
 from imi.bloodbank.bus import BATCH, BusError
+from imi.bloodbank.desk import lay_aside
 from imi.bloodbank.envelope import sort
 from imi.bloodbank.follow import forever
-from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, QUEUE, connected, said
+from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, LOOK, QUEUE, connected, said
 from imi.database.listen import Follower
 from imi.texts import parse
 
 GATHER = 0.02  # seconds that the first of a batch waits for others
 LARGEST = 16 << 20  # bytes of a batch
-LOOK = 1.0  # seconds after which a silent broker is asked whether it is still there
 # Classes of SQLSTATE that speak of what was to be stored, not of the server's state.
 REFUSED = ("21", "22", "23", "44", "54", "IM", "P0")
 
@@ -106,13 +107,27 @@ async def _store_singly(follower: Follower, channel: Channel, batch: list[Delive
         except asyncpg.PostgresError as error:
             if not _refused(error):
                 raise
-            counts["refused"] += 1
-            why = {"sqlstate": error.sqlstate, "error": said(error), "delivery_tag": each.delivery_tag}
-            logger.warning(f"refused, now in {DEAD}", extra={"fields": _named(each) | why})
-            await channel.basic_reject(_tag(each), requeue=False)
-        else:
-            await channel.basic_ack(_tag(each))
+            counts["dead"] += 1
+            if not await _laid_aside(follower, each, error):
+                await channel.basic_reject(_tag(each), requeue=False)
+                continue
+        await channel.basic_ack(_tag(each))
     return counts
+
+
+async def _laid_aside(follower: Follower, message: DeliveredMessage, error: asyncpg.PostgresError) -> bool:
+    why = _named(message) | {"sqlstate": error.sqlstate, "error": said(error)}
+    try:
+        await lay_aside(
+            follower.connection, message.body, f"The database refused it: {error}", error.sqlstate
+        )
+    except asyncpg.PostgresError as second:
+        if not _refused(second):
+            raise
+        logger.warning(f"refused, now in {DEAD}", extra={"fields": why | {"second": said(second)}})
+        return False
+    logger.warning("refused, now a dead letter", extra={"fields": why})
+    return True
 
 
 async def _taken(follower: Follower, batch: list[DeliveredMessage]) -> dict[str, int]:

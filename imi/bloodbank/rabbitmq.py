@@ -23,6 +23,7 @@ CONFIRMED = 30.0  # seconds in which the broker must have taken a batch
 CONNECTED = 5.0  # seconds in which it must answer at all
 REACHED = 1.0  # and to one who asks for its health
 HEARTBEAT = 10  # seconds; a silent broker is given up after three of them
+LOOK = 1.0  # seconds after which a silent broker is asked whether it is still there
 PERSISTENT = 2
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # what it reports is raised too, and said once by us
 

@@ -160,15 +160,17 @@ async def _up(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
 
 @asynccontextmanager
 async def _working(url: str, settings: Settings, bus: Bus) -> AsyncIterator[None]:
-    """The relay, the intake and the subscriptions at work for as long as this is entered."""
+    """The relay, the intake, its desk and the subscriptions at work for as long as this is entered."""
     from imi.bloodbank.relay import relay
     from imi.bloodbank.subscriptions import subscriptions
 
     work = [relay(url, bus, _name()), subscriptions(url)]
     if settings.rabbitmq_url:  # on the embedded bus there is nobody else's event
+        from imi.bloodbank.desk import desk
         from imi.bloodbank.intake import intake
 
         work.append(intake(url, settings.rabbitmq_url, settings.exchange_name))
+        work.append(desk(url, settings.rabbitmq_url))
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield

@@ -13,8 +13,8 @@ from typing import Any
 import aiormq
 import asyncpg
 
-from imi.bloodbank.intake import DEAD, QUEUE, intake
-from imi.bloodbank.rabbitmq import RabbitBus
+from imi.bloodbank.intake import intake
+from imi.bloodbank.rabbitmq import DEAD, QUEUE, RabbitBus
 from tests.bloodbank.conftest import EXCHANGE, append, relaying
 from tests.postgres import Database
 from tests.rabbitmq import Broker

@@ -1,18 +1,18 @@
-"""The intake and what it cannot store: refused events go to the broker's dead-letter queue, the others in."""
+"""The intake and what it cannot store: refused events become dead letters, the others are stored."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from typing import Any
 
 import aiormq
 import asyncpg
 import pytest
 
-from imi.bloodbank.intake import DEAD, QUEUE
-from tests.bloodbank.test_bus_intake import STORED, clean, depth, envelope, publish, taking, until
+from imi.bloodbank.desk import desk
+from imi.bloodbank.rabbitmq import DEAD, QUEUE
+from tests.bloodbank.test_bus_intake import LETTERS, STORED, clean, depth, envelope, publish, taking, until
 from tests.postgres import Database
 from tests.rabbitmq import Broker
 
@@ -28,16 +28,6 @@ create trigger never before insert on bloodbank.events for each row execute func
 BUSY = RAISE.replace("'never this one'", "'later' using errcode = '53200'")
 
 
-async def bodies(node: Broker, queue: str) -> list[dict[str, Any]]:
-    connection = await aiormq.connect(node.url)
-    channel = await connection.channel()
-    found = []
-    while (message := await channel.basic_get(queue, no_ack=True)).delivery_tag is not None:
-        found.append(json.loads(message.body))
-    await connection.close()
-    return found
-
-
 async def waiting(node: Broker, queue: str, count: int) -> None:
     async with asyncio.timeout(30):
         while await depth(node, queue) != count:
@@ -45,7 +35,7 @@ async def waiting(node: Broker, queue: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(("obstacle", "sqlstate"), [(CHECK, "23514"), (RAISE, "P0001")])
-async def test_what_the_database_refuses_is_left_to_the_broker_and_the_others_are_stored(
+async def test_what_the_database_refuses_becomes_a_dead_letter_and_the_others_are_stored(
     fresh_database: Database,
     owner: asyncpg.Connection,
     node: Broker,
@@ -62,9 +52,20 @@ async def test_what_the_database_refuses_is_left_to_the_broker_and_the_others_ar
     async with taking(fresh_database, node):
         await publish(node, [json.dumps(each).encode() for each in mixed])
         await until(owner, STORED, len(good))
-        await waiting(node, DEAD, len(refused))
-    assert await depth(node, QUEUE) == 0
-    assert {each["event_id"] for each in await bodies(node, DEAD)} == {each["event_id"] for each in refused}
+        await until(owner, LETTERS, len(refused))
+    assert await depth(node, QUEUE) == 0 and await depth(node, DEAD) == 0
+    letters = await owner.fetch("select * from bloodbank.dead_letters")
+    assert {json.loads(each["raw"])["event_id"] for each in letters} == {each["event_id"] for each in refused}
+    assert {each["sqlstate"] for each in letters} == {sqlstate}
+    assert all("The database refused it: " in each["reason"] for each in letters)
+    replay = "select ops.replay($1)"
+    assert (await owner.fetchval(replay, letters[0]["id"])).startswith(
+        "failed, try 2: The database refused it"
+    )
+    await owner.execute("alter table bloodbank.events drop constraint if exists never")
+    await owner.execute("drop trigger if exists never on bloodbank.events")
+    assert await owner.fetchval(replay, letters[0]["id"]) == "replayed"
+    assert await owner.fetchval(STORED) == len(good) + 1
     warnings = [each for each in caplog.records if each.levelno == logging.WARNING]
     said = [each.fields for each in warnings if "refused" in each.message]  # type: ignore[attr-defined]
     assert {each["event_id"] for each in said} == {each["event_id"] for each in refused}
@@ -73,6 +74,53 @@ async def test_what_the_database_refuses_is_left_to_the_broker_and_the_others_ar
     )
     told = [each.fields for each in caplog.records if each.levelno == logging.DEBUG]  # type: ignore[attr-defined]
     assert {each["event_id"] for each in told} >= {each["event_id"] for each in mixed}
+
+
+async def test_what_cannot_even_be_a_dead_letter_waits_at_the_broker_and_is_moved_later(
+    fresh_database: Database, owner: asyncpg.Connection, node: Broker
+) -> None:
+    await clean(node)
+    await owner.execute(CHECK)
+    await owner.execute("alter table bloodbank.dead_letters add constraint never check (source <> 'intake')")
+    refused = [envelope(event_type="refused") for _ in range(3)]
+    async with taking(fresh_database, node):
+        await publish(node, [json.dumps(each).encode() for each in refused])
+        await waiting(node, DEAD, len(refused))
+        await publish(node, [json.dumps(envelope()).encode()])
+        await until(owner, STORED, 1)
+    mover = asyncio.create_task(desk(fresh_database.url, node.url))
+    try:
+        await owner.execute("alter table bloodbank.dead_letters drop constraint never")
+        await until(owner, LETTERS, len(refused))
+        await waiting(node, DEAD, 0)
+    finally:
+        mover.cancel()
+    letters = await owner.fetch("select * from bloodbank.dead_letters")
+    assert {json.loads(each["raw"])["event_id"] for each in letters} == {each["event_id"] for each in refused}
+    assert {each["reason"] for each in letters} == {f"The broker gave it up: rejected from {QUEUE}"}
+
+
+async def test_garbage_in_the_brokers_dead_letter_queue_is_moved_too_and_never_replayed(
+    fresh_database: Database, owner: asyncpg.Connection, node: Broker
+) -> None:
+    await clean(node)
+    async with taking(fresh_database, node):
+        pass
+    connection = await aiormq.connect(node.url)
+    channel = await connection.channel()
+    for headers in ({}, {"x-death": "me"}, {"x-death": [{}]}):
+        properties = aiormq.spec.Basic.Properties(headers=headers)
+        await channel.basic_publish(b"\xff{", exchange=DEAD, routing_key="any", properties=properties)
+    await connection.close()
+    mover = asyncio.create_task(desk(fresh_database.url, node.url))
+    try:
+        await until(owner, LETTERS, 3)
+    finally:
+        mover.cancel()
+    letter = await owner.fetchrow("select * from bloodbank.dead_letters")
+    assert (letter["raw"], letter["sqlstate"]) == (b"\xff{", "22P02")
+    with pytest.raises(asyncpg.PostgresError, match="can never become an event"):
+        await owner.fetchval("select ops.replay($1)", letter["id"])
 
 
 async def test_what_may_go_through_later_is_not_given_up(

@@ -16,6 +16,7 @@ DOORS = {
         "relay_move",
         "relay_deliver",
         "intake",
+        "intake_refuse",
         "subscriptions_waiting",
         "subscription_run",
         "subscription_try",

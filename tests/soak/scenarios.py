@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from imi.bloodbank.intake import DEAD, QUEUE
+from imi.bloodbank.rabbitmq import DEAD, QUEUE
 from imi.database.cluster import PORT
 from tests.soak.counts import HANDLED, HANDLERS, IMPATIENT, STORED, Row, Size, envelope
 from tests.soak.garbage import worthless
@@ -166,9 +166,7 @@ async def bad_handlers(world: World, size: Size) -> Row:
     row = await world.settle("handlers that raise, hang, are missing", dead=size.events + 1)
     async with world.database() as database:
         positions = dict(await database.fetch("select name, position from bloodbank.subscriptions"))
-        reasons = await database.fetch(
-            "select split_part(reason, ':', 1), count(*) from bloodbank.dead_letters group by 1"
-        )
+        reasons = await database.fetch("select subscription, count(*) from bloodbank.dead_letters group by 1")
     assert dict(reasons) == {"soak.raises": size.events, "soak.hangs": 1}
     assert positions["soak.lost"] == 0 and positions["soak.raises"] == positions["soak.seen"]
     return row

@@ -17,7 +17,7 @@ from typing import Any
 import aiormq
 import asyncpg
 
-from imi.bloodbank.intake import DEAD, QUEUE
+from imi.bloodbank.rabbitmq import DEAD, QUEUE
 from imi.database import embedded
 from imi.database.cluster import Cluster
 from tests.live import Live
