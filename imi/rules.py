@@ -1,9 +1,12 @@
-"""What the server and the command line must judge alike."""
+"""What the server, the command line and publishers must judge alike."""
 
 import re
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """36 characters, and nothing of what else Python or PostgreSQL would take."""
+
+EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+LONGEST_EVENT_TYPE = 255
 
 OCTET = "(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])"
 LOOPBACK = re.compile(rf"(localhost|127(\.{OCTET}){{3}}|\[::1\]|::1)(:[0-9]+)?", re.IGNORECASE)

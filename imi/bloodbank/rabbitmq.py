@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPException
+from aiormq.exceptions import AMQPException, PublishError
 
 from imi.bloodbank.bus import BATCH, BusError
 
@@ -87,13 +87,15 @@ class RabbitBus:
             )
         return len(ids)
 
-    async def publish(self, messages: Iterable[Message]) -> None:
-        """Publish in order and return when the broker has confirmed every one. Raises BusError."""
+    async def publish(self, messages: Iterable[Message], mandatory: bool = False) -> None:
+        """Publish in order and return when the broker has confirmed every one; with `mandatory` each must
+        have come into a queue. Raises BusError."""
         channel = await self._open()
         try:
             async with asyncio.timeout(CONFIRMED):
                 outcomes = await asyncio.gather(
-                    *(self._send(channel, *message) for message in messages), return_exceptions=True
+                    *(self._send(channel, *message, mandatory) for message in messages),
+                    return_exceptions=True,
                 )
         except TimeoutError:
             await self.close()
@@ -103,12 +105,19 @@ class RabbitBus:
             await self.close()
             raise BusError(said(faults[0])) from faults[0]
 
-    async def _send(self, channel: Channel, event_id: str, event_type: str, body: bytes) -> Any:
+    async def _send(
+        self, channel: Channel, event_id: str, event_type: str, body: bytes, mandatory: bool
+    ) -> Any:
         properties = aiormq.spec.Basic.Properties(
             message_id=event_id, content_type="application/json", delivery_mode=PERSISTENT
         )
         return await channel.basic_publish(
-            body, exchange=self._exchange, routing_key=event_type, properties=properties, wait=False
+            body,
+            exchange=self._exchange,
+            routing_key=event_type,
+            properties=properties,
+            mandatory=mandatory,
+            wait=False,
         )
 
     async def _open(self) -> Channel:
@@ -150,4 +159,6 @@ async def connected(url: str) -> AbstractConnection:
 
 def said(error: BaseException) -> str:
     """What an error says, without an URL's password."""
+    if isinstance(error, PublishError):
+        return "no queue takes such an event"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -39,6 +39,7 @@ COMMANDS = {
         "trace": ("trace", "Follow a ticket, branch, commit, PR or deploy both ways."),
         "components": ("components", "Components of a project and what depends on what."),
         "events": ("events", "Event types and what their payloads hold."),
+        "publish": ("publish", "Publish an event, as a skill or a script would."),
         "stats": ("stats", "The registry in figures."),
         "registry-entry": ("registry_entry", "iMi's entry in the services registry."),
         "version": ("version", "This program's version."),

@@ -1,20 +1,16 @@
-"""The HTTP client: which server, which key, who acts; and what its answers mean for the exit code."""
+"""The HTTP client, and what its answers mean for the exit code."""
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
 from imi.cli.render import Bar
-from imi.rules import UUID, is_loopback
+from imi.rules import UUID
 
 if TYPE_CHECKING:
     import httpx
@@ -30,7 +26,6 @@ HINTS = {
     429: "wait a minute and try again",
     503: "the server is there, but not its database; try again in a moment",
 }
-DEFAULT_URL = "http://localhost:8400"
 PAGE = 1000
 """How many items a page asks for when all of a list is wanted; the server may answer fewer."""
 
@@ -47,55 +42,18 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
     """The API as the flags, then the environment, then the defaults say. `quiet`: no progress bar."""
     import httpx
 
-    from imi import config
+    from imi import config, connection
 
     try:
         settings = config.load()
     except config.ConfigError as error:
         raise Failure("CONFIG", str(error)) from None
-    url = (api_url or settings.api_url or _left(settings.data_dir, "server.url") or DEFAULT_URL).rstrip("/")
     try:
-        parts = urlsplit(url)
-        httpx.URL(url)  # is stricter with hosts
-        here = is_loopback(parts.hostname)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except (ValueError, httpx.InvalidURL):
-        valid = False
-    if not valid:
-        usage(f"{url} is no URL of a server", "such as --api-url http://localhost:8400")
-    actor = agent or settings.agent or f"{_user()}@{socket.gethostname()}"
-    key = api_key or settings.api_key or (_left(settings.data_dir, "admin.key") if here else None)
-    headers = {"X-Agent-Id": actor} | ({"Authorization": f"Bearer {key}"} if key else {})
-    if not all(value.isascii() and value.isprintable() for value in headers.values()):
-        usage("an agent's name and a key are printable ASCII", "see --agent and --api-key")
-    # A key for this machine takes no way round through a proxy. Plain http has no certificate to check, and
-    # loading them costs 25 ms.
-    with (
-        httpx.Client(
-            base_url=url,
-            headers=headers,
-            trust_env=not here,
-            verify=parts.scheme == "https",
-            timeout=httpx.Timeout(40, connect=5),
-        ) as http,
-        Bar(enabled=not quiet) as bar,
-    ):
-        yield Api(http, actor, bar)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"uid-{os.getuid()}"
-
-
-def _left(data_dir: Path, name: str) -> str | None:
-    """What `imi up` left there for this user; None when there is none or it is someone else's to read."""
-    try:
-        return (data_dir / name).read_text(errors="replace").strip()
-    except OSError:
-        return None
+        found = connection.find(settings, agent, api_url, api_key)
+    except config.ConfigError as error:
+        usage(str(error), "see --agent, --api-url and --api-key")
+    with httpx.Client(**found.client) as http, Bar(enabled=not quiet) as bar:
+        yield Api(http, found.actor, bar)
 
 
 class Api:

@@ -1,0 +1,69 @@
+"""`imi publish`: an event from a skill or a script that is not Python."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.client import EXIT
+from imi.cli.command import command, group
+from imi.cli.outcome import FAILED, UNREACHABLE, Failure, usage
+
+app = group("Publish events.")
+
+SHAPE = 'such as --payload \'{"workflow_id": "…"}\''
+
+
+@command(
+    app,
+    "publish",
+    example="imi publish bmad.workflow.completed --payload @done.json "
+    "--caused-by 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10",
+    show=lambda data: data["event_id"],
+)
+def publish(
+    event_type: Annotated[str, typer.Argument(metavar="TYPE", help="What happened; see imi events types.")],
+    payload: Annotated[
+        str, typer.Option(metavar="JSON|@FILE|-", help="A JSON object, a file that holds it, or - for stdin.")
+    ],
+    caused_by: Annotated[
+        list[str] | None,
+        typer.Option(metavar="UUID", help="An event that caused this one; as often as there are causes."),
+    ] = None,
+) -> Any:
+    """Publish an event and print its id. To RabbitMQ if IMI_RABBITMQ_URL is set, else to the server over
+    HTTP."""
+    document = _parsed(_read(payload))
+    from imi.bloodbank.publish import PublishError, publish_event
+
+    try:
+        event_id = asyncio.run(publish_event(event_type, document, caused_by))
+    except ValueError as error:
+        usage(str(error), f"see imi events types {event_type}, or imi publish --help")
+    except PublishError as error:
+        exit_code = FAILED if error.code == "CONFIG" else EXIT.get(error.status, UNREACHABLE)
+        raise Failure(error.code, str(error), error.hint, exit_code) from None
+    return {"event_id": str(event_id)}
+
+
+def _read(payload: str) -> bytes:
+    try:
+        if payload == "-":
+            return sys.stdin.buffer.read()
+        if payload.startswith("@"):
+            return Path(payload[1:]).read_bytes()
+    except OSError as error:
+        raise Failure("UNREADABLE", f"cannot read {payload[1:] or 'stdin'}: {error.strerror}") from None
+    return payload.encode(errors="surrogateescape")
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        usage("--payload is not JSON", SHAPE)
