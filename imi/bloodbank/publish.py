@@ -34,7 +34,7 @@ Send = Callable[[], Awaitable[None]]
 class PublishError(Exception):
     """The event was not taken, or nobody could tell. `hint` says what to do, `event_id` what to look for.
 
-    `code` is the refusing server's, UNREACHABLE, CONFIG or NOT_IMI; `status` the answer's, if there was one.
+    `code` is UNREACHABLE, CONFIG or NOT_IMI, or else the server's, which refused with `status`.
     """
 
     def __init__(self, event_id: UUID, code: str, message: str, hint: str, status: int | None = None) -> None:
@@ -161,9 +161,8 @@ async def _http(server: connection.Connection, event_id: UUID, body: bytes) -> A
 
 
 def _judge(url: str, event_id: UUID, answer: httpx.Response) -> None:
-    status = answer.status_code
-    if status == 429 or status >= 500:
-        raise BusError(f"{url} answers with status {status}")
+    if answer.status_code == 429 or answer.is_server_error:
+        raise BusError(f"{url} answers with status {answer.status_code}")
     try:
         document = answer.json()
         if answer.is_success:
@@ -174,6 +173,7 @@ def _judge(url: str, event_id: UUID, answer: httpx.Response) -> None:
         code, message = str(detail["code"]), str(detail["message"])
         hint = str(detail.get("hint") or "give a key of scope write: IMI_API_KEY")
     except (ValueError, TypeError, KeyError, AttributeError):
-        code, message = "NOT_IMI", f"what answers at {url} (status {status}) is not iMi"
+        message = f"what answers at {url} (status {answer.status_code}) is not iMi"
         hint = "name the right server: IMI_API_URL"
-    raise PublishError(event_id, code, message, hint, status)
+        raise PublishError(event_id, "NOT_IMI", message, hint) from None
+    raise PublishError(event_id, code, message, hint, answer.status_code)

@@ -22,8 +22,7 @@ SHAPE = 'such as --payload \'{"workflow_id": "…"}\''
 @command(
     app,
     "publish",
-    example="imi publish bmad.workflow.completed --payload @done.json "
-    "--caused-by 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10",
+    example="imi publish bmad.workflow.completed --payload @done.json",
     show=lambda data: data["event_id"],
 )
 def publish(
@@ -46,7 +45,8 @@ def publish(
     except ValueError as error:
         usage(str(error), f"see imi events types {event_type}, or imi publish --help")
     except PublishError as error:
-        exit_code = FAILED if error.code == "CONFIG" else EXIT.get(error.status, UNREACHABLE)
+        away = error.code == "UNREACHABLE"
+        exit_code = UNREACHABLE if away else EXIT.get(error.status or 0, FAILED)
         raise Failure(error.code, str(error), error.hint, exit_code) from None
     return {"event_id": str(event_id)}
 
@@ -58,7 +58,7 @@ def _read(payload: str) -> bytes:
         if payload.startswith("@"):
             return Path(payload[1:]).read_bytes()
     except OSError as error:
-        raise Failure("UNREADABLE", f"cannot read {payload[1:] or 'stdin'}: {error.strerror}") from None
+        raise Failure("UNREADABLE", f"cannot read {payload.removeprefix('@')}: {error.strerror}") from None
     return payload.encode(errors="surrogateescape")
 
 
