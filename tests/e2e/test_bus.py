@@ -125,6 +125,58 @@ def test_what_others_say_changes_imi_from_the_first_command_to_the_deploy(world:
     assert [len(chain[kind]) for kind in ("tickets", "work_items", "prs", "deploys")] == [1, 1, 1, 1]
 
 
+def test_what_else_others_can_say(world: World) -> None:
+    remote, branch = "https://h.example/rest", "feat/rest"
+    here = {"remote_origin": remote, "branch_name": branch}
+    done(world, "register_project", remote_origin=remote)
+    _, started = done(world, "start_work", **here)
+
+    def links() -> Event:
+        found: Event = world.get("/links", work_item_id=started["id"])
+        return found
+
+    ticket, link = done(world, "link_ticket", **here, plane_ticket_id="REST-1", ticket_title="The rest")
+    assert types(world.effects(ticket)) == ["imi.link.ticket_linked", "imi.cmd.done"]
+    assert links()["tickets"] == [link]
+
+    def push(commit: str, **envelope: object) -> Event:
+        commits = [{"id": commit * 40, "message": commit}]
+        payload = {"repo": remote, "ref": f"refs/heads/{branch}", "commits": commits, "after": commit * 40}
+        return world.publish("git.push", payload, **envelope)
+
+    world.effect(push("a"), "imi.work.git_state_updated")
+    ignored = [push("b", timestamp=started["created_at"]), push("0")]  # an older one, a deleted branch
+    world.effect(push("c"), "imi.work.git_state_updated")
+    assert [world.effects(each) for each in ignored] == [[], []]
+
+    pr = {"repo": remote, "number": 9, "url": f"{remote}/pull/9", "head_branch": branch}
+    world.effect(world.publish("git.pr.opened", pr), "imi.pr.created")
+    closed = world.effect(world.publish("git.pr.closed", pr), "imi.pr.closed")["payload"]
+    assert links()["prs"] == [closed]
+    assert closed["pr_state"] == "closed"
+
+    deploy = {"deploy_id": "d1", "environment": "test", "commit_hash": "d" * 40, "repository": remote}
+    deploy["deployed_at"] = "2026-02-11T12:00:00Z"
+    nobodys = world.publish("ci.deploy.completed", deploy)
+    named = world.publish("ci.deploy.completed", deploy | {"deploy_id": "d2", "pr_numbers": [9]})
+    deployed = world.effect(named, "imi.deploy.completed")["payload"]
+    assert links()["deploys"] == [deployed]
+    assert world.effects(nobodys) == []
+
+    complete, completed = done(world, "complete_work", **here, completion_type="abandoned")
+    assert types(world.effects(complete)) == ["imi.work.completed", "imi.cmd.done"]
+    assert (completed["id"], completed["status"], completed["active"]) == (started["id"], "abandoned", False)
+    repeated, same = done(world, "complete_work", **here, completion_type="abandoned")
+    assert types(world.effects(repeated)) == ["imi.cmd.done"]
+    assert same == completed
+
+    refused = world.publish(
+        "imi.cmd.start_work", {"remote_origin": "https://h.example/no", "branch_name": "b"}
+    )
+    failed = world.effect(refused, "imi.cmd.failed")["payload"]
+    assert (failed["event_id"], failed["error"]["code"]) == (refused["event_id"], "NOT_FOUND")
+
+
 def test_an_unknown_command_gets_one_answer(world: World) -> None:
     unknown = world.publish("imi.cmd.make_coffee", {"size": "large"})
     failed = world.effect(unknown, "imi.cmd.failed")
