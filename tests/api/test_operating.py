@@ -64,7 +64,29 @@ def test_metrics(api: httpx.Client, anybody: httpx.Client, things: Things) -> No
     assert float(lines['imi_pool_connections{pool="reader",state="idle"}']) >= 1
     assert float(lines["imi_database_up"]) == 1
     assert float(lines["imi_total_events"]) >= 2
+    assert float(lines['imi_lag_events{follower="relay"}']) >= 2  # nobody sends here
+    assert float(lines['imi_lag_seconds{follower="imi.commands"}']) > 0
+    assert float(lines["imi_workers"]) == 0
     assert "process_resident_memory_bytes" in lines
+
+
+def test_who_does_not_follow_the_log_is_named(fresh_database: Database) -> None:
+    async def behind() -> None:
+        owner = await fresh_database.connect()
+        await owner.execute("set imi.now = '2026-01-01'")
+        await owner.execute("select logic.event_append('imi.test', '{}', '{}')")
+        await owner.execute("update bloodbank.subscriptions set paused = true where name <> 'imi.commands'")
+        await owner.execute("update bloodbank.subscriptions set handler = 'logic.nothing'")
+        await owner.close()
+
+    wait_for(behind())
+    with live(fresh_database.url) as client:
+        answer = client.get("/health")
+    said = answer.json()
+    followers = said.pop("followers")
+    assert (answer.status_code, said) == (200, HEALTHY | {"status": "degraded"})
+    assert followers.pop("imi.commands") == "its handler is missing"
+    assert list(followers) == ["relay"] and followers["relay"].startswith("behind for ")
 
 
 def test_a_bus_that_nothing_speaks_to_is_no_health(database: Database) -> None:
