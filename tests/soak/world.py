@@ -22,7 +22,7 @@ from imi.database import embedded
 from imi.database.cluster import Cluster
 from tests.live import Live
 from tests.rabbitmq import Broker
-from tests.soak.counts import COUNT, HANDLED, SETUP, Row, Size, envelope
+from tests.soak.counts import COUNT, HANDLED, SETUP, STORED, Row, Size, envelope
 from tests.soak.publisher import EXCHANGE, Publisher
 
 OUT = "soak_out"  # a queue of somebody who reads what iMi sends
@@ -161,8 +161,9 @@ class World:
         await self.until("select - logic.relay_lag()", 0)
         # what the relay sent stands in the queue before this; when it is handled, so is everything
         await self.publish([envelope("soak.last")])
-        await self.until("select count(*) from bloodbank.events where event_type = 'soak.last'", 1)
-        await self.until(HANDLED, await self.value("select count(*) from soak.published"))
+        published = await self.value("select count(*) from soak.published")
+        await self.until(STORED, published)
+        await self.until(HANDLED, published)
         await self.until("select count(*) from bloodbank.dead_letters", dead)
         await self.stop()
         async with self.database() as database:
