@@ -60,12 +60,22 @@ declare
   v_id uuid;
   v_wrong text := (
     select key from jsonb_each(p_event.payload)
-    where jsonb_typeof(value) not in (
-      'null', case when key in ('metadata', 'source') then 'object' when key = 'fencing_token' then 'number' else 'string' end)
+    join (
+      select unnest(array[
+        'remote_origin', 'name', 'default_branch', 'trunk_path', 'description', 'project_id', 'branch_name', 'work_type',
+        'owner_id', 'worktree_path', 'host', 'work_item_id', 'completion_type', 'merge_commit_hash', 'merged_by',
+        'plane_ticket_id', 'ticket_title', 'ticket_url', 'ticket_state']) as key, 'string' as type
+      union all
+      values ('metadata', 'object'), ('source', 'object'), ('fencing_token', 'number')
+    ) as known using (key)
+    where jsonb_typeof(value) not in ('null', known.type)
     order by key
     limit 1);
 begin
-  if v_wrong is not null then
+  if p_event.event_type not in ('imi.cmd.register_project', 'imi.cmd.start_work', 'imi.cmd.complete_work', 'imi.cmd.link_ticket') then
+    perform logic.fail(400, 'UNKNOWN_COMMAND', 'There is no command ' || p_event.event_type, '{}',
+      'There are register_project, start_work, complete_work and link_ticket');
+  elsif v_wrong is not null then
     perform logic.fail(400, 'VALIDATION_ERROR', v_wrong || ' is of another type than it must be', '{}',
       'imi events types ' || p_event.event_type);
   end if;
@@ -92,9 +102,6 @@ begin
         v_payload || jsonb_build_object('work_item_id', logic.command_work(v_payload)),
         logic.handler_evidence(p_event), null, p_context)).link_id;
       return logic.ticket_link_document(v_id);
-    else
-      perform logic.fail(400, 'UNKNOWN_COMMAND', 'There is no command ' || p_event.event_type, '{}',
-        'There are register_project, start_work, complete_work and link_ticket');
   end case;
 end
 $$;

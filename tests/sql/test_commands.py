@@ -45,7 +45,7 @@ def command(db):
 async def test_a_project_is_registered_and_again_still_done(command, events):
     outcome, made = await command("register_project", {"remote_origin": REMOTE, "name": "Rocket"})
     assert (outcome, made["name"]) == ("done", "Rocket")
-    again = await command("register_project", {"remote_origin": "https://github.com/acme/rocket"})
+    again = await command("register_project", {"remote_origin": "https://github.com/acme/rocket", "cups": 2})
     assert again == ("done", made)
     assert (await events()).count("imi.project.registered") == 1
 
@@ -100,7 +100,7 @@ NOBODY = "01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10"
 @pytest.mark.parametrize(
     ("name", "payload", "code", "message"),
     [
-        ("fly", {}, "UNKNOWN_COMMAND", "There is no command imi.cmd.fly"),
+        ("fly", {"name": 2}, "UNKNOWN_COMMAND", "There is no command imi.cmd.fly"),
         ("register_project", {}, "VALIDATION_ERROR", "no remote_origin"),
         ("register_project", {"remote_origin": "nonsense"}, "INVALID_REMOTE_ORIGIN", "Not a git remote"),
         (

@@ -76,7 +76,8 @@ async def test_the_relays_lag_is_what_it_has_yet_to_send(db, call, sent, lag):
     ]  # fmt: skip
     if sent:
         await db.execute(
-            "insert into bloodbank.cursors (name, position) values ('relay', $1), ('other', 0)",
+            "insert into bloodbank.cursors (name, position) values ('relay', $1), ('other', 0) "
+            "on conflict (name) do update set position = excluded.position",
             positions[sent - 1],
         )
     stats = await call("api.stats_get")
