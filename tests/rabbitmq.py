@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -107,7 +108,12 @@ def broker() -> Iterator[Broker]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on."""
+    """Ports of 127.0.0.1 that nothing listens on, and that no outgoing connection gets while a node is down."""
     with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in taken]
+        taken: list[int] = []
+        while len(taken) < count:
+            with contextlib.suppress(OSError):
+                port = random.randrange(15000, 32000)  # below those that Linux gives to clients
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+                taken.append(port)
+        return taken
