@@ -40,7 +40,7 @@ unit: setup ## the rules: SQL functions and contract
 integration: setup ## the doors: HTTP, command line, deployment, races
 	$(PYTEST) -n 2 --dist loadfile tests/api tests/cli tests/deploy tests/concurrency
 
-e2e: setup needs ## the whole: README's tour, faults, a browser
+e2e: setup needs ## the whole: README's tour, the bus, faults, a browser
 	$(PYTEST) tests/e2e tests/faults
 
 bench: setup ## requests/s and latencies beside their references

@@ -41,7 +41,6 @@ class World:
     """A running iMi, the door through which others publish, and a subscriber to everything."""
 
     def __init__(self, live: Live) -> None:
-        self.live = live
         self.deliveries: list[Delivery] = []
         self.leaving = threading.Event()
         self._http = httpx.Client(
@@ -129,7 +128,6 @@ class World:
 
     def effect(self, cause: Event, event_type: str) -> Event:
         """The one effect of this type, caused by nothing else; waits for it."""
-
         answers = (event_type, "imi.cmd.failed")
 
         def look() -> list[Event]:

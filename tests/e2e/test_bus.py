@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 
+from imi.bloodbank.schemas import faults_in
 from tests.e2e.outside import Event, World, ours, until
 from tests.e2e.worlds import WORLDS, RabbitWorld
 
@@ -222,6 +223,7 @@ def test_everything_arrives_once_in_log_order_and_says_what_it_is(world: World) 
     for event in log:
         for cause in event["correlation_ids"]:
             assert place[cause] < place[event["event_id"]]
+    assert faults_in(log) == []
     assert world.get("/dead-letters")["items"] == []
 
 
