@@ -1,5 +1,6 @@
-"""What the command line knows by itself is what the API says."""
+"""What the command line and publishers know by themselves is what the API says."""
 
+import re
 from importlib import resources
 from typing import Any, get_args
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from imi.cli import arguments, client, trace
+from imi.rules import EVENT_TYPE, LONGEST_EVENT_TYPE
 from imi.texts import is_uuid
 
 CONTRACT = yaml.safe_load(resources.files("imi").joinpath("openapi.yaml").read_bytes())
@@ -49,3 +51,12 @@ def test_what_a_trace_begins_with() -> None:
 )
 def test_an_id(text: str) -> None:
     assert client.is_uuid(text) is is_uuid(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a.b", "A-1.b_2.*", "a..b", ".a", "a.", "", "a b", "a.b\n", "ä.b", "a#", "imi.work.started"]
+)
+def test_an_event_type(text: str) -> None:
+    pattern = SCHEMAS["EventType"]["pattern"].removeprefix("^").removesuffix("$")
+    assert bool(EVENT_TYPE.fullmatch(text)) is bool(re.fullmatch(pattern, text))
+    assert SCHEMAS["EventType"]["maxLength"] == LONGEST_EVENT_TYPE
