@@ -207,7 +207,6 @@ async def test_away_for_good(
 
 
 async def test_an_exchange_behind_which_nobody_listens(node: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    node.start()
     monkeypatch.setenv("IMI_RABBITMQ_URL", node.url)
     monkeypatch.setenv("IMI_EXCHANGE_NAME", "nobody.listens")
     monkeypatch.setattr(publish, "PATIENCE", 2)
@@ -218,7 +217,7 @@ async def test_an_exchange_behind_which_nobody_listens(node: Broker, monkeypatch
 @pytest.mark.parametrize(
     ("key", "event_type", "status", "code", "hint"),
     [
-        ("imi_wrong", "test.happened", 401, "UNAUTHENTICATED", "."),
+        ("imi_wrong", "test.happened", 401, "UNAUTHENTICATED", "imi keys create"),
         ("read", "test.happened", 403, "FORBIDDEN", "scope write"),
         ("write", "imi.work.exploded", 403, "FORBIDDEN", "admin key"),
     ],
@@ -289,7 +288,7 @@ CIRCLE["itself"] = CIRCLE
         (("a.b", {"at": datetime.now(UTC)}), "it holds a value of type datetime"),
         (("a.b", {"n": float("nan")}), "The payload is no JSON"),
         (("a.b", {"n": float("inf")}), "The payload is no JSON"),
-        (("a.b", {"n": 10**400}), "holds a number that no double holds"),
+        (("a.b", {"n": 10**400}), "The event is not valid JSON .*infinity"),
         (("a.b", {"n": 10**5000}), "The payload is no JSON"),
         (("a.b", {("a",): 1}), "The payload is no JSON"),
         (("a.b", {"text": "\ud800"}), "The payload is no JSON"),
@@ -319,14 +318,13 @@ async def test_what_is_wrong_is_said_and_not_sent(
 def test_the_package_costs_nothing_until_it_publishes() -> None:
     program = (
         "import sys; before = set(sys.modules); import imi.bloodbank; "
-        "print(sorted(set(sys.modules) - before - {'typing'})); from imi.bloodbank import schemas; "
+        "print(sorted(set(sys.modules) - before)); from imi.bloodbank import schemas; "
         "print('imi.bloodbank.publish' in sys.modules); from imi.bloodbank import publish_event, PublishError; "
         "print({'httpx', 'aiormq', 'asyncpg', 'aiohttp'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded, publishing, heavy = done.stdout.splitlines()
-    assert "imi.bloodbank'" in loaded
-    assert not [name for name in ("asyncio", "json", "imi.config", "imi.bloodbank.") if name in loaded]
+    assert loaded == "['imi', 'imi.bloodbank']"
     assert (publishing, heavy) == ("False", "set()")
     with pytest.raises(AttributeError, match="no attribute 'publish_events'"):
         _ = imi.bloodbank.publish_events
