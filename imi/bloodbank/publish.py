@@ -61,10 +61,10 @@ async def publish_event(
             opened = _rabbitmq(url, settings.exchange_name, (str(event_id), event_type, body))
         else:
             opened = _http(connection.find(settings), event_id, body)
+        async with opened as send:
+            await _until_taken(event_id, send, BROKER_AWAY if url else SERVER_AWAY)
     except config.ConfigError as error:
         raise PublishError(event_id, "CONFIG", str(error), "mend this setting") from None
-    async with opened as send:
-        await _until_taken(event_id, send, BROKER_AWAY if url else SERVER_AWAY)
     return event_id
 
 
@@ -85,6 +85,7 @@ def _envelope(
     for cause in causes:
         if not rules.UUID.fullmatch(cause):
             raise ValueError(f"{cause!r} in correlation_ids is no UUID")
+    # No app: agents of BMAD, Letta and others publish through here; the type's first word says whose it is.
     envelope = {
         "event_id": str(event_id),
         "event_type": name,
@@ -135,9 +136,16 @@ async def _rabbitmq(url: str, exchange: str, message: tuple[str, str, bytes]) ->
     from imi.bloodbank.rabbitmq import RabbitBus
 
     bus = RabbitBus(url, exchange)
+
+    async def send() -> None:
+        try:
+            # Into a queue: what a broker takes for nobody, as before iMi has ever run, it throws away.
+            await bus.publish([message], mandatory=True)
+        except ValueError as error:
+            raise config.ConfigError(f"IMI_RABBITMQ_URL cannot be used: {error}") from None
+
     try:
-        # Into a queue: what a broker takes for nobody, as before iMi has ever run, it throws away.
-        yield lambda: bus.publish([message], mandatory=True)
+        yield send
     finally:
         await bus.close()
 

@@ -254,9 +254,19 @@ async def test_what_is_not_imi_is_said(monkeypatch: pytest.MonkeyPatch, said: by
     assert refused.value.code == "NOT_IMI"
 
 
-@pytest.mark.parametrize("value", ["ftp://127.0.0.1", "http://:1"])
-async def test_a_setting_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv("IMI_API_URL", value)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IMI_API_URL", "ftp://127.0.0.1"),
+        ("IMI_API_URL", "http://:1"),
+        ("IMI_AGENT", "Zoë"),
+        ("IMI_RABBITMQ_URL", "127.0.0.1:5672"),
+        ("IMI_RABBITMQ_URL", "amqp://"),
+        ("IMI_RABBITMQ_URL", "amqp://127.0.0.1:many"),
+    ],
+)
+async def test_a_setting_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
     with pytest.raises(PublishError) as refused:
         await publish_event("test.happened", {})
     assert refused.value.code == "CONFIG"
