@@ -98,7 +98,10 @@ def _choice(*names: str) -> Callable[[str], str]:
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
-            good = urlsplit(text).scheme in schemes
+            parts = urlsplit(text)
+            good = parts.scheme in schemes and (
+                "," in parts.netloc or parts.port != 0
+            )  # PostgreSQL's may be many
         except ValueError:
             good = False
         if not good:  # the text itself may hold a password

@@ -18,6 +18,14 @@ as $$
 $$;
 comment on function logic.handler_context is 'The context in which an event is handled, as a request''s: its agent, and itself as the cause';
 
+create or replace function logic.handler_time(p_event bloodbank.events) returns timestamptz
+language sql
+immutable
+as $$
+  select least(p_event."timestamp", p_event.ingested_at)
+$$;
+comment on function logic.handler_time is 'When an event was; a clock that is ahead counts as the moment at which it came in';
+
 create or replace function logic.handler_evidence(p_event bloodbank.events) returns jsonb
 language sql
 stable
@@ -104,7 +112,7 @@ begin
       order by link.work_item_id)
   end;
   perform logic.link_ticket(v_link || jsonb_build_object('work_item_id', id), logic.handler_evidence(p_event),
-    p_event."timestamp", logic.handler_context(p_event))
+    logic.handler_time(p_event), logic.handler_context(p_event))
   from unnest(v_ids) as id;
   if cardinality(v_ids) = 0 then
     perform logic.handler_pass(p_event);
@@ -158,7 +166,7 @@ begin
   v_after := lower(coalesce(v_after, v_commit ->> 'id'));
   perform logic.work_git_state_update(
     v_work_item_id,
-    jsonb_build_object('observed_at', p_event."timestamp") || case
+    jsonb_build_object('observed_at', logic.handler_time(p_event)) || case
       -- a push that brings no commit says nothing of the one that is known
       when v_commit is null and (v_after is null or exists (
         select from imi.work_items as item where item.id = v_work_item_id and item.last_commit_hash = v_after)) then '{}'
@@ -194,7 +202,7 @@ begin
     v_ids := array_remove(array[logic.work_of_branch(v_project_id, logic.handler_key(p_event.payload, 'head_branch'))], null);
   end if;
   perform logic.link_pr(v_link || jsonb_build_object('work_item_id', id), logic.handler_evidence(p_event),
-    p_event."timestamp", logic.handler_context(p_event))
+    logic.handler_time(p_event), logic.handler_context(p_event))
   from unnest(v_ids) as id;
   if cardinality(v_ids) = 0 then
     perform logic.handler_pass(p_event);
@@ -221,7 +229,7 @@ begin
     perform logic.handler_pass(p_event);
     return;
   end if;
-  perform logic.work_git_state_update(v_work_item_id, jsonb_build_object('observed_at', p_event."timestamp"), v_context);
+  perform logic.work_git_state_update(v_work_item_id, jsonb_build_object('observed_at', logic.handler_time(p_event)), v_context);
   perform logic.activity_report(
     jsonb_build_array(jsonb_build_object(
       'id', p_event.event_id,
@@ -233,7 +241,7 @@ begin
         else p_event.payload ->> 'file_path' end,
       'details', jsonb_strip_nulls(jsonb_build_object(
         'tool_name', p_event.payload -> 'tool_name', 'lines_changed', p_event.payload -> 'lines_changed', 'head_sha', v_repo -> 'head_sha')),
-      'occurred_at', p_event."timestamp")),
+      'occurred_at', logic.handler_time(p_event))),
     v_context);
 end
 $$;
@@ -259,7 +267,7 @@ begin
     'deploy_id', logic.handler_key(p_event.payload, 'deploy_id'),
     'environment', logic.handler_key(p_event.payload, 'environment'),
     'commit_hash', logic.handler_key(p_event.payload, 'commit_hash'),
-    'deployed_at', coalesce(p_event.payload ->> 'deployed_at', p_event."timestamp"::text));
+    'deployed_at', coalesce(p_event.payload ->> 'deployed_at', logic.handler_time(p_event)::text));
   v_project_id := logic.handler_project(p_event.payload);
   v_commits := array(
     select lower(hash) from (

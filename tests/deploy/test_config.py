@@ -73,6 +73,7 @@ def test_every_setting_has_its_type(setting, tmp_path):
         ),
         ("DATABASE_URL", "postgresql://[s3cret", "IMI_DATABASE_URL must be a URL"),
         ("RABBITMQ_URL", "s3cret", "IMI_RABBITMQ_URL must be a URL that starts with amqp://"),
+        ("RABBITMQ_URL", "amqp://me:s3cret@broker:many", "IMI_RABBITMQ_URL must be a URL"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence_without_secrets(setting, name, value, sentence):

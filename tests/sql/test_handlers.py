@@ -122,6 +122,23 @@ async def test_late_pushes_deleted_branches_and_tags_change_nothing(call, item, 
     assert await work(call, item) == before
 
 
+async def test_a_clock_that_is_ahead_does_not_win_for_ever(db, call, item, happens):
+    century = 50_000_000  # minutes
+    given = {"work_item_id": item["id"], "plane_ticket_id": "PROJ-1"}
+    await call("api.link_ticket", body=given)
+    await happens("git.push", push("a" * 40), century)
+    await happens("git.pr.opened", pr(), century)
+    await happens("plane.ticket.updated", ticket(state="Doing"), century)
+    later = int((datetime.now(UTC) - NOW).total_seconds() / 60) + 1
+    await happens("git.push", push("b" * 40), later)
+    await happens("git.pr.closed", pr(), later)
+    await happens("plane.ticket.updated", ticket(state="Done"), later)
+    now = await work(call, item)
+    assert now["last_commit_hash"] == "b" * 40
+    assert now["links"]["prs"][0]["pr_state"] == "closed"
+    assert now["links"]["tickets"][0]["ticket_state"] == "Done"
+
+
 @pytest.mark.parametrize(
     "payload",
     [
