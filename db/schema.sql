@@ -504,6 +504,7 @@ CREATE TABLE imi.work_items (
     active boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    last_commit_at timestamp with time zone,
     CONSTRAINT ahead_is_not_negative CHECK ((ahead_of_trunk >= 0)),
     CONSTRAINT behind_is_not_negative CHECK ((behind_trunk >= 0)),
     CONSTRAINT branch_name_is_not_empty CHECK ((branch_name <> ''::text)),
@@ -520,6 +521,10 @@ CREATE TABLE imi.work_items (
 -- Name: TABLE work_items; Type: COMMENT; Schema: imi; Owner: -
 
 COMMENT ON TABLE imi.work_items IS 'One row a branch somebody works on; its status is computed, never stored';
+
+-- Name: COLUMN work_items.last_commit_at; Type: COMMENT; Schema: imi; Owner: -
+
+COMMENT ON COLUMN imi.work_items.last_commit_at IS 'When last_commit_hash was observed; last_sync_at moves with any sign of life';
 
 -- Name: worktrees; Type: TABLE; Schema: imi; Owner: -
 

@@ -99,9 +99,9 @@ def _url(*schemes: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         try:
             parts = urlsplit(text)
-            good = parts.scheme in schemes and (
-                "," in parts.netloc or parts.port != 0
-            )  # PostgreSQL's may be many
+            # PostgreSQL takes several hosts, or none
+            placed = "postgresql" in schemes or bool(parts.hostname and parts.port != 0)
+            good = parts.scheme in schemes and placed
         except ValueError:
             good = False
         if not good:  # the text itself may hold a password

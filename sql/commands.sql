@@ -1,7 +1,7 @@
 -- Commands: what others on the bus ask iMi to do, and what it answers.
 --
 -- imi.cmd.<name> carries the body of the request of the same meaning and goes through the same function. Every command
--- gets one answer, an event that it caused: imi.cmd.done with the resource as it now is, changed or not, or imi.cmd.failed
+-- gets one answer, an event that it caused (and another if its dead letter is replayed): imi.cmd.done with the resource as it now is, changed or not, or imi.cmd.failed
 -- with the error. What a request would be refused for fails at once; other faults are tried again by the subscription, and
 -- end as imi.cmd.failed and a dead letter. The answers come back through the same pattern and are passed over: no failure
 -- makes another.
@@ -75,6 +75,8 @@ begin
   if p_event.event_type not in ('imi.cmd.register_project', 'imi.cmd.start_work', 'imi.cmd.complete_work', 'imi.cmd.link_ticket') then
     perform logic.fail(400, 'UNKNOWN_COMMAND', 'There is no command ' || p_event.event_type, '{}',
       'There are register_project, start_work, complete_work and link_ticket');
+  elsif v_payload ->> 'merge_commit_hash' !~ '^[0-9A-Fa-f]{7,64}$' then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'merge_commit_hash is no commit hash', '{}', 'It has 7 to 64 hexadecimal digits');
   elsif v_wrong is not null then
     perform logic.fail(400, 'VALIDATION_ERROR', v_wrong || ' is of another type than it must be', '{}',
       'imi events types ' || p_event.event_type);

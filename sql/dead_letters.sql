@@ -16,7 +16,7 @@ as $$
   with failed as materialized (select logic.now() as at)
   insert into bloodbank.dead_letters (
     source, event_id, raw, reason, sqlstate, attempts, first_failed_at, last_failed_at, subscription)
-  select p_source, p_event_id, p_raw, p_reason, p_sqlstate, p_attempts, failed.at, failed.at, p_subscription
+  select p_source, p_event_id, p_raw, left(p_reason, 16 << 10), p_sqlstate, p_attempts, failed.at, failed.at, p_subscription
   from failed
   returning id
 $$;
@@ -128,7 +128,7 @@ begin
   update bloodbank.dead_letters
   set event_id = coalesce(dead_letters.event_id, v_event_id),
     attempts = dead_letters.attempts + (v_reason is not null)::integer,
-    reason = coalesce(v_reason, dead_letters.reason),
+    reason = coalesce(left(v_reason, 16 << 10), dead_letters.reason),
     sqlstate = case when v_reason is null then dead_letters.sqlstate else v_sqlstate end,
     last_failed_at = case when v_reason is null then dead_letters.last_failed_at else logic.now() end,
     replayed_at = case when v_reason is null then logic.now() end

@@ -16,7 +16,8 @@ declare
 begin
   perform logic.work_refuse_completed(v_old);
   perform logic.claim_check(p_work_item_id, (p_body ->> 'fencing_token')::bigint);
-  if v_observed_at < v_old.last_sync_at then
+  -- a push comes late by nature: a sign of life that was quicker must not swallow it, another commit must
+  if v_observed_at < (case when p_body ? 'is_push' then v_old.last_commit_at else v_old.last_sync_at end) then
     return;
   end if;
   v_new := jsonb_populate_record(v_old, logic.pick(p_body,
@@ -32,7 +33,8 @@ begin
     behind_trunk = v_new.behind_trunk,
     last_commit_hash = v_new.last_commit_hash,
     last_commit_message = v_new.last_commit_message,
-    last_sync_at = v_observed_at,
+    last_commit_at = case when p_body ? 'last_commit_hash' then v_observed_at else work_items.last_commit_at end,
+    last_sync_at = greatest(v_observed_at, v_old.last_sync_at),
     updated_at = case when v_new is distinct from v_old then v_now else work_items.updated_at end
   where work_items.id = p_work_item_id;
   if v_new is distinct from v_old then

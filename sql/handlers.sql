@@ -11,10 +11,11 @@ language sql
 stable
 as $$
   select json_build_object(
-    'actor', coalesce(p_event.agent_context ->> 'name', p_event.source #>> '{meta,actor}', p_event.source ->> 'app', p_event.source ->> 'host'),
-    'agent_id', p_event.agent_context ->> 'name',
+    'actor', left(coalesce(agent_id, p_event.source #>> '{meta,actor}', p_event.source ->> 'app', p_event.source ->> 'host'), 255),
+    'agent_id', agent_id,
     'scope', 'write',
     'correlation_ids', array[p_event.event_id])
+  from nullif(left(p_event.agent_context ->> 'name', 255), '') as agent_id
 $$;
 comment on function logic.handler_context is 'The context in which an event is handled, as a request''s: its agent, and itself as the cause';
 
@@ -42,6 +43,9 @@ begin
   if p_payload #> p_path is null then
     perform logic.fail(400, 'VALIDATION_ERROR', format('The payload has no %s', array_to_string(p_path, '.')), '{}',
       'imi events types shows what a payload must hold');
+  elsif jsonb_typeof(p_payload #> p_path) = 'object' then
+    perform logic.fail(400, 'VALIDATION_ERROR', format('In the payload %s is an object', array_to_string(p_path, '.')), '{}',
+      'imi events types shows what a payload must hold');
   end if;
   return p_payload #>> p_path;
 end
@@ -65,14 +69,19 @@ end
 $$;
 comment on function logic.handler_project is 'The project of an event''s repository, an object with remote_url or the remote itself; null if it is nobody''s here';
 
-create or replace function logic.work_of_branch(p_project_id uuid, p_branch_name text) returns uuid
+-- A branch may be used again, and news may be late: what is older than the work that holds the branch now was said of the
+-- work before. A minute is left to clocks that differ.
+create or replace function logic.work_of_branch(p_project_id uuid, p_branch_name text, p_at timestamptz) returns uuid
 language sql
 stable
 as $$
   select item.id from imi.work_items as item
   where item.project_id = p_project_id and item.branch_name = p_branch_name and item.active
+    and (p_at > item.created_at - interval '1 minute' or not exists (
+      select from imi.work_items as earlier
+      where earlier.project_id = p_project_id and earlier.branch_name = p_branch_name and not earlier.active))
 $$;
-comment on function logic.work_of_branch is 'The active work item that holds a branch; null if none does';
+comment on function logic.work_of_branch is 'The active work item that held a branch at a time; null if none did';
 
 create or replace function logic.handler_pass(p_event bloodbank.events) returns void
 language plpgsql
@@ -150,7 +159,8 @@ begin
   if v_after ~ '^0+$' or v_ref ~ '^refs/(?!heads/)' then
     return;
   end if;
-  v_work_item_id := logic.work_of_branch(logic.handler_project(p_event.payload), regexp_replace(v_ref, '^refs/heads/', ''));
+  v_work_item_id := logic.work_of_branch(logic.handler_project(p_event.payload), regexp_replace(v_ref, '^refs/heads/', ''),
+    logic.handler_time(p_event));
   if v_work_item_id is null then
     perform logic.handler_pass(p_event);
     return;
@@ -164,9 +174,12 @@ begin
   order by n desc
   limit 1;
   v_after := lower(coalesce(v_after, v_commit ->> 'id'));
+  if v_after !~ '^[0-9a-f]{7,64}$' then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'The payload names no commit hash', '{}', 'It has 7 to 64 hexadecimal digits');
+  end if;
   perform logic.work_git_state_update(
     v_work_item_id,
-    jsonb_build_object('observed_at', logic.handler_time(p_event)) || case
+    jsonb_build_object('observed_at', logic.handler_time(p_event), 'is_push', true) || case
       -- a push that brings no commit says nothing of the one that is known
       when v_commit is null and (v_after is null or exists (
         select from imi.work_items as item where item.id = v_work_item_id and item.last_commit_hash = v_after)) then '{}'
@@ -199,7 +212,8 @@ begin
     where link.pr_url = v_url and item.project_id = v_project_id
     order by link.work_item_id);
   if cardinality(v_ids) = 0 then
-    v_ids := array_remove(array[logic.work_of_branch(v_project_id, logic.handler_key(p_event.payload, 'head_branch'))], null);
+    v_ids := array_remove(array[logic.work_of_branch(v_project_id, logic.handler_key(p_event.payload, 'head_branch'),
+      logic.handler_time(p_event))], null);
   end if;
   perform logic.link_pr(v_link || jsonb_build_object('work_item_id', id), logic.handler_evidence(p_event),
     logic.handler_time(p_event), logic.handler_context(p_event))
@@ -220,9 +234,9 @@ declare
   v_context json := logic.handler_context(p_event);
   v_agent_id text := coalesce(p_event.payload ->> 'agent_id', v_context ->> 'agent_id');
 begin
-  perform logic.handler_key(p_event.payload, 'repo');
-  if v_repo is not null then
-    v_work_item_id := logic.work_of_branch(logic.handler_project(p_event.payload), logic.handler_key(p_event.payload, 'repo', 'branch'));
+  if v_repo is not null or not p_event.payload ? 'repo' then
+    v_work_item_id := logic.work_of_branch(logic.handler_project(p_event.payload), logic.handler_key(p_event.payload, 'repo', 'branch'),
+      logic.handler_time(p_event));
   end if;
   perform logic.agent_seen(v_agent_id);
   if v_work_item_id is null then

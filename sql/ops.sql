@@ -74,7 +74,7 @@ language plpgsql
 stable
 as $$
 declare
-  v_depth bigint;
+  v_depth bigint := 0;
 begin
   if to_regclass('pgmq.q_' || p_queue) is not null then
     execute format('select count(*) from (select from pgmq.%I limit 100000) as waiting', 'q_' || p_queue) into v_depth;
@@ -82,7 +82,7 @@ begin
   return v_depth;
 end
 $$;
-comment on function logic.queue_depth is 'How many messages a queue of the embedded bus holds; 100,000 means at least as many, null that there is none';
+comment on function logic.queue_depth is 'How many messages a queue of the embedded bus holds; 100,000 means at least as many';
 
 -- Asked every few seconds, so nothing is counted that may be large: the events are estimated as the planner does it, what
 -- waits is counted up to 100,000, and the intake's rate and latency are those of the last 10 seconds.

@@ -3,7 +3,7 @@
 -- A link is known by its work item and the PR's URL; a number is not unique over projects. open becomes merged or closed,
 -- closed becomes open again, merged is final. People and events come through the same functions. A person who asks for
 -- another step gets 409. An event, told by p_observed_at, is news: it may skip a step that we never saw, but what is
--- older than the state we have, or would undo a merge, is passed over. For that the evidence holds, beside how the link
+-- older than the state we have, or would undo a merge, is passed over; a merge, which is final, never is. For that the evidence holds, beside how the link
 -- came to be, how and when its present state did. A PR first seen merged or closed was also created, so it makes two
 -- events. A merge completes the work item; one that was abandoned or superseded before stays so, and the merge stands
 -- on the link alone. The work item is locked before the link (prelude.sql).
@@ -69,6 +69,9 @@ begin
     or p_observed_at is not null and v_old.pr_state = 'merged' and v_new.pr_state <> 'merged'
   then
     v_new := v_old;
+    if v_given ->> 'pr_state' = 'merged' then
+      v_new.pr_state := 'merged';
+    end if;
   elsif p_observed_at is null and v_new.pr_state <> v_old.pr_state
     and (v_old.pr_state, v_new.pr_state) not in (('open', 'merged'), ('open', 'closed'), ('closed', 'open'))
   then

@@ -8,7 +8,7 @@ create or replace function logic.queue_check(p_queue text) returns void
 language plpgsql
 as $$
 begin
-  if p_queue !~ '^[a-z_][a-z0-9_]{0,46}$' then
+  if p_queue is null or p_queue !~ '^[a-z_][a-z0-9_]{0,46}$' then
     perform logic.fail(400, 'VALIDATION_ERROR', 'Not a name of a queue', jsonb_build_object('queue', p_queue),
       'Use at most 47 small letters, digits and _, no digit first');
   elsif to_regclass('pgmq.q_' || p_queue) is not null and not has_table_privilege(session_user, 'pgmq.q_' || p_queue, 'delete') then

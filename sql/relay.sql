@@ -76,6 +76,7 @@ begin
       select distinct bindings.queue, types.event_type
       from (select distinct event_type from unnest(v_batch.event_types) as event_type) as types
       join bloodbank.bindings on logic.topic_matches(bindings.pattern, types.event_type)
+      where to_regclass('pgmq.q_' || bindings.queue) is not null  -- else somebody has dropped it without ops.unsubscribe
     )
     select matching.queue, array_agg(event.envelope::jsonb order by event.n) as envelopes
     from unnest(v_batch.event_types, v_batch.envelopes) with ordinality as event (event_type, envelope, n)

@@ -25,7 +25,7 @@ begin
   v_handler := to_regprocedure(p_handler || '(bloodbank.events)');
   return case when has_function_privilege(v_handler, 'execute') then v_handler end;
 exception
-  when insufficient_privilege then  -- a schema that the owner may not enter
+  when others then  -- no name of a function here, or one in a schema that the owner may not enter
     return null;
 end
 $$;
@@ -39,7 +39,12 @@ as $$
 begin
   perform logic.dead_letter('subscription', p_event.event_id, null, p_reason, p_sqlstate, 3, p_subscription.name);
   if p_subscription.handler = 'logic.handle_commands' and p_event.event_type not in ('imi.cmd.done', 'imi.cmd.failed') then
-    perform logic.command_failed(p_event, 'INTERNAL_ERROR', p_reason);
+    begin
+      perform logic.command_failed(p_event, 'INTERNAL_ERROR', p_reason);
+    exception
+      when others then  -- what keeps the command from its answer must not keep the next one waiting
+        raise warning 'command % gets no answer: %', p_event.event_id, sqlerrm;
+    end;
   end if;
 end
 $$;
@@ -85,6 +90,11 @@ begin
   if v_subscription.attempts > 0 then
     v_limit := 1;
   end if;
+  -- Our own handlers lock work items in the order of their events; two batches of them at once could wait in a circle.
+  if v_handler::text like 'logic.%' and not pg_try_advisory_xact_lock(4246::bigint << 48) then
+    return json_build_object(
+      'state', 'busy', 'handled', 0, 'passed', 0, 'skipped', 0, 'dead', 0, 'position', v_subscription.position, 'behind', false);
+  end if;
   perform set_config('imi.passed', '0', true);
   v_floor := logic.log_floor();
   -- the end of the stretch first: if retention removes events meanwhile, the stretch must not grow
@@ -97,6 +107,8 @@ begin
   for v_event in
     select events.* from bloodbank.events
     where events.position > v_subscription.position and events.position <= v_end and ('.' || events.event_type) ~ v_regex
+      -- that one of its letters was replayed is no news to a subscription, and would make new letters
+      and (events.event_type <> 'imi.dead_letter.replayed' or events.payload ->> 'subscription' is distinct from p_name)
     order by events.position
     limit v_limit
   loop

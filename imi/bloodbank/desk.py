@@ -65,4 +65,5 @@ async def desk(url: str, rabbitmq_url: str) -> None:
 def _why(message: DeliveredMessage) -> str:
     deaths: Any = (message.header.properties.headers or {}).get("x-death")  # anybody may have written it
     last = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
-    return "The broker gave it up: {reason} from {queue}".format(**{"reason": "?", "queue": "?"} | last)
+    why = "The broker gave it up: {reason} from {queue}".format(**{"reason": "?", "queue": "?"} | last)
+    return why.replace("\0", "")

@@ -153,8 +153,11 @@ async def connected(url: str) -> AbstractConnection:
     query = urlsplit(url).query
     if "heartbeat=" not in query:
         url += f"{'&' if query else '?'}heartbeat={HEARTBEAT}"
-    async with asyncio.timeout(CONNECTED):
-        return await aiormq.connect(url)
+    try:
+        async with asyncio.timeout(CONNECTED):
+            return await aiormq.connect(url)
+    except ValueError:  # it may quote a password
+        raise OSError("IMI_RABBITMQ_URL is no URL of a broker") from None
 
 
 def said(error: BaseException) -> str:

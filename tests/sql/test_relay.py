@@ -70,7 +70,7 @@ async def test_only_who_read_the_batch_moves_the_cursor(fresh_database: Database
 
 async def test_large_events_go_in_several_batches(fresh_database: Database) -> None:
     owner = await fresh_database.connect()
-    made = await append(owner, *["big"] * 12, size=1_000_000)
+    made = await append(owner, *["big"] * 12, size=900_000)
     sent: list[str] = []
     batches = 0
     while (batch := await owner.fetchrow(READ, 500))["event_ids"]:
