@@ -37,8 +37,8 @@ test: setup needs ## everything, with coverage
 unit: setup ## the rules: SQL functions and contract
 	$(PYTEST) tests/sql tests/api/test_contract.py
 
-integration: setup ## the doors: HTTP, command line, deployment, races
-	$(PYTEST) -n 2 --dist loadfile tests/api tests/cli tests/deploy tests/concurrency
+integration: setup needs ## the doors: HTTP, the bus, command line, deployment, races
+	$(PYTEST) -n 2 --dist loadfile tests/api tests/bloodbank tests/cli tests/deploy tests/concurrency
 
 e2e: setup needs ## the whole: README's tour, the bus, faults, a browser
 	$(PYTEST) tests/e2e tests/faults

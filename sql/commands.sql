@@ -2,7 +2,8 @@
 --
 -- imi.cmd.<name> carries the body of the request of the same meaning and goes through the same function. Every command
 -- gets one answer, an event that it caused (and another if its dead letter is replayed): imi.cmd.done with the resource as it now is, changed or not, or imi.cmd.failed
--- with the error. What a request would be refused for fails at once; other faults are tried again by the subscription, and
+-- with the error. What the function refuses, or a constraint, fails at once (formats and
+-- lengths are the publisher's to check: imi/schemas/events); other faults are tried again by the subscription, and
 -- end as imi.cmd.failed and a dead letter. The answers come back through the same pattern and are passed over: no failure
 -- makes another.
 
@@ -149,7 +150,7 @@ begin
         perform logic.command_failed(p_event, v_detail::jsonb ->> 'code', v_message);
       else
         perform logic.command_failed(p_event, 'VALIDATION_ERROR',
-          'The payload does not fit: ' || coalesce(nullif(v_constraint, ''), v_message));
+          'A value is missing or malformed: ' || coalesce(nullif(v_constraint, ''), split_part(v_message, ' of relation', 1)));
       end if;
   end;
 end

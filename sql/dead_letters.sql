@@ -78,7 +78,7 @@ as $$
 declare
   v_envelope jsonb;
 begin
-  if p_letter.sqlstate = '22P02' then
+  if p_letter.sqlstate = 'IM422' then
     perform logic.dead_letter_refuse(p_letter, 'These bytes can never become an event', 'Publish a corrected event with POST /api/v1/events');
   end if;
   v_envelope := logic.envelope_of(convert_from(p_letter.raw, 'UTF8')::jsonb);

@@ -87,7 +87,6 @@ create or replace function logic.handler_pass(p_event bloodbank.events) returns 
 language plpgsql
 as $$
 begin
-  raise debug 'no work item for event % (%)', p_event.event_id, p_event.event_type;
   perform set_config('imi.passed', (coalesce(nullif(current_setting('imi.passed', true), ''), '0')::integer + 1)::text, true);
 end
 $$;
@@ -153,7 +152,7 @@ as $$
 declare
   v_ref text := logic.handler_key(p_event.payload, case when p_event.payload ? 'ref' and not p_event.payload ? 'branch' then 'ref' else 'branch' end);
   v_work_item_id uuid;
-  v_after text := p_event.payload ->> 'after';
+  v_after text := lower(p_event.payload ->> 'after');
   v_commit jsonb;
 begin
   if v_after ~ '^0+$' or v_ref ~ '^refs/(?!heads/)' then
@@ -170,10 +169,10 @@ begin
   end if;
   select commit into v_commit
   from jsonb_array_elements(nullif(p_event.payload -> 'commits', 'null')) with ordinality as commits (commit, n)
-  where v_after is null or commit ->> 'id' = v_after
+  where v_after is null or lower(commit ->> 'id') = v_after
   order by n desc
   limit 1;
-  v_after := lower(coalesce(v_after, v_commit ->> 'id'));
+  v_after := coalesce(v_after, lower(v_commit ->> 'id'));
   if v_after !~ '^[0-9a-f]{7,64}$' then
     perform logic.fail(400, 'VALIDATION_ERROR', 'The payload names no commit hash', '{}', 'It has 7 to 64 hexadecimal digits');
   end if;
@@ -234,7 +233,9 @@ declare
   v_context json := logic.handler_context(p_event);
   v_agent_id text := coalesce(p_event.payload ->> 'agent_id', v_context ->> 'agent_id');
 begin
-  if v_repo is not null or not p_event.payload ? 'repo' then
+  if not p_event.payload ? 'repo' then
+    perform logic.handler_key(p_event.payload, 'repo');
+  elsif v_repo is not null then
     v_work_item_id := logic.work_of_branch(logic.handler_project(p_event.payload), logic.handler_key(p_event.payload, 'repo', 'branch'),
       logic.handler_time(p_event));
   end if;

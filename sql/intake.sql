@@ -5,7 +5,7 @@
 -- here: our own events come back from the bus and are known by their ids. Handlers do not run here, they follow the log.
 -- What would abort the statement (bytes that are no text or no JSON, deep nesting, numbers that no double holds) is
 -- sorted out before the call, by imi/bloodbank/envelope.py, and handed over as what it is. The letter's sqlstate says who
--- refused it: IM400 is ours, 22P02 the gate's, and such bytes never come near a cast (dead_letters.sql).
+-- refused it: IM400 is ours, IM422 the gate's, and such bytes never come near a cast (dead_letters.sql).
 
 -- Leftover keys stay beside ours and end up in the log's extra. A CloudEvent is named by its source and id: an id that
 -- is no UUID makes one, the same each time. A time without a zone, as older publishers wrote it, is UTC.
@@ -88,7 +88,7 @@ begin
   ), bad as (
     select convert_to(p_messages[n], 'UTF8') as raw, fault, 'IM400' as state from judged where fault is not null
     union all
-    select raw, reason, '22P02' from unnest(p_rejected, p_reasons) as given (raw, reason)
+    select raw, reason, 'IM422' from unnest(p_rejected, p_reasons) as given (raw, reason)
   ), letters as materialized (
     select logic.dead_letter('intake', null, raw, 'The message ' || fault, state, 1) as id from bad
   )
@@ -107,14 +107,12 @@ $$;
 comment on function logic.intake is
   'Takes a batch from a bus: JSON texts, and what was rejected before with its reason; answers {stored, known, dead}';
 
-create or replace function logic.intake_refuse(p_message bytea, p_reason text, p_sqlstate text) returns void
-language plpgsql
+create or replace function logic.intake_refuse(p_message bytea, p_reason text, p_sqlstate text) returns uuid
+language sql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-begin
-  perform logic.dead_letter('intake', null, p_message, p_reason, p_sqlstate, 1);
-end
+  select logic.dead_letter('intake', null, p_message, p_reason, p_sqlstate, 1)
 $$;
 comment on function logic.intake_refuse is
-  'Makes a dead letter of a message that could not be stored; SQLSTATE 22P02: it is no JSON that PostgreSQL holds';
+  'Makes a dead letter of a message that could not be stored; SQLSTATE IM422: it is no JSON that PostgreSQL holds';

@@ -75,7 +75,7 @@ declare
 begin
   -- the envelope around it, causes too, is to fit into the bus's 1 MiB
   if octet_length(p_payload::text) > (1 << 20) - (64 << 10) then
-    perform logic.fail(413, 'TOO_LARGE', 'The entity would make an event of more than 1 MiB',
+    perform logic.fail(413, 'TOO_LARGE', 'The entity is too large for an event of 1 MiB',
       jsonb_build_object('bytes', octet_length(p_payload::text)), 'Keep less in its metadata');
   end if;
   perform logic.log_enter();

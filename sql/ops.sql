@@ -64,10 +64,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select json_build_object(
-    'log_end', (select coalesce(max(events.position), 0) from bloodbank.events),
     'followers', (select coalesce(json_object_agg(name, trouble order by name), '{}') from logic.followers where trouble is not null))
 $$;
-comment on function logic.health() is 'Answers if the database does: {log_end, followers: {name: what is wrong with it}}';
+comment on function logic.health() is 'Answers if the database does: {followers: {name: what is wrong with it}}';
 
 create or replace function logic.queue_depth(p_queue text) returns bigint
 language plpgsql

@@ -1,6 +1,9 @@
 -- migrate:up
+alter table bloodbank.dead_letters add column subscription text;
+update bloodbank.dead_letters
+set subscription = split_part(reason, ': ', 1), reason = substr(reason, strpos(reason, ': ') + 2)
+where source = 'subscription';
 alter table bloodbank.dead_letters
-  add column subscription text,
   add constraint subscription_is_named check ((source = 'subscription') = (subscription is not null));
 comment on column bloodbank.dead_letters.subscription is 'Whose handler failed; no foreign key: the letter outlives the subscription';
 

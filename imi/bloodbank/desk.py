@@ -27,7 +27,7 @@ async def lay_aside(
 ) -> None:
     """Make a dead letter of a message; what PostgreSQL cannot hold as JSON is never to be replayed."""
     if unfit := fault(message):
-        reason, sqlstate = f"The message {unfit}", "22P02"
+        reason, sqlstate = f"The message {unfit}", "IM422"
     await connection.execute("select logic.intake_refuse($1, $2, $3)", message, reason, sqlstate)
 
 
@@ -64,6 +64,8 @@ async def desk(url: str, rabbitmq_url: str) -> None:
 
 def _why(message: DeliveredMessage) -> str:
     deaths: Any = (message.header.properties.headers or {}).get("x-death")  # anybody may have written it
-    last = deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
-    why = "The broker gave it up: {reason} from {queue}".format(**{"reason": "?", "queue": "?"} | last)
+    last: dict[str, Any] = (
+        deaths[0] if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict) else {}
+    )
+    why = f"The broker gave it up: {last.get('reason', '?')} from {last.get('queue', '?')}"
     return why.replace("\0", "")

@@ -42,6 +42,8 @@ async def subscriptions(url: str) -> None:
             return False
         failed[name] = 0
         answer = orjson.loads(said)
+        if answer["passed"]:
+            logger.debug("no work item", extra={"fields": {"subscription": name, "events": answer["passed"]}})
         singly[name] = 0 if answer["dead"] else max(0, singly[name] - 1)
         if answer["dead"]:
             logger.warning("dead letters", extra={"fields": {"subscription": name, "events": answer["dead"]}})

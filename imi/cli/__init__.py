@@ -29,7 +29,7 @@ COMMANDS = {
         "serve": ("up", "Run the API alone, for many processes or machines."),
         "worker": ("up", "Run the bus alone: what is sent, taken in and followed."),
         "db": ("db", "Migrate, back up, restore and look into the database."),
-        "dead-letters": ("dead_letters", "What could not be stored or handled: look, mend, replay."),
+        "dead-letters": ("dead_letters", "What could not be stored or handled: list, show, replay."),
         "keys": ("keys", "Make, list and revoke API keys."),
     },
     "The registry": {

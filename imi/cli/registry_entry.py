@@ -21,9 +21,13 @@ def registry_entry(api: Api) -> dict[str, Any]:
     from imi.bloodbank.rabbitmq import QUEUE
 
     url = str(api.http.base_url).rstrip("/")
-    ours = [each for each in schemas.schemas() if each.startswith("imi.")]
+    types = list(schemas.schemas())
     answers = ("imi.cmd.done", "imi.cmd.failed")
-    commands = [each for each in ours if each.startswith("imi.cmd.") and each not in answers]
+    produces = [
+        each
+        for each in types
+        if each.startswith("imi.") and (each in answers or not each.startswith("imi.cmd."))
+    ]
     return {
         "imi": {
             "name": "imi",
@@ -34,8 +38,8 @@ def registry_entry(api: Api) -> dict[str, Any]:
             "status": "active",
             "owner": "33GOD",
             "tags": ["infrastructure", "persistence", "event-sourcing", "postgresql"],
-            "produces": [each for each in ours if each not in commands],
-            "consumes": commands,
+            "produces": produces,
+            "consumes": [each for each in types if each not in produces],
             "endpoints": {
                 "api": f"{url}/api/v1",
                 "health": f"{url}/health",

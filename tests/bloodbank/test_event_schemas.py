@@ -169,7 +169,7 @@ class TestAlternatives:
         ("name", "without", "missed"),
         [
             ("imi.cmd.start_work", {"project_id"}, {"project_id"}),
-            ("imi.cmd.link_ticket", {"work_item_id"}, {"remote_origin", "branch_name"}),
+            ("imi.cmd.link_ticket", {"work_item_id"}, {"project_id", "branch_name"}),
             ("imi.cmd.complete_work", {"work_item_id"}, {"branch_name", "project_id"}),
             ("git.push", {"repository", "branch"}, {"repository", "branch"}),
             ("git.pr.opened", {"repository"}, {"repository"}),

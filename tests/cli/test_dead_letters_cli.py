@@ -94,7 +94,7 @@ def ids(page: dict[str, Any]) -> list[str]:
 class TestList:
     def test_a_table_with_what_and_why(self, imi: Imi, desk: Desk) -> None:
         old = desk.lay("git.push", hours=3)
-        odd = desk.take(b"\xff\x00\xff", "22P02")
+        odd = desk.take(b"\xff\x00\xff", "IM422")
         title, first, second = imi("dead-letters", "list").lines
         assert title.split() == ["id", "source", "what", "reason", "tries", "age"]
         assert first.startswith(f"{odd}  intake") and "3 bytes" in first and first.endswith("s")
@@ -165,7 +165,7 @@ class TestReplay:
 
     def test_one_that_fails_stops_nothing(self, imi: Imi, desk: Desk) -> None:
         one, two, three = desk.lay(), desk.lay(fails="no such project"), desk.lay()
-        never = desk.take(b"{", "22P02")
+        never = desk.take(b"{", "IM422")
         chosen = ("dead-letters", "replay", "--older-than", "0s", "--rate", "1000")
         ran = imi(*chosen, code=1)
         assert ran.lines[:3] == [f"{one}  replayed", f"{two}  failed: no such project", f"{three}  replayed"]

@@ -68,10 +68,10 @@ async def seen(db: asyncpg.Connection) -> list[uuid.UUID]:
 
 async def test_it_keeps_what_came_and_why(db: asyncpg.Connection) -> None:
     made = await db.fetchval(
-        "select logic.dead_letter('intake', null, $1, 'is not JSON', '22P02', 3)", b"\x00{"
+        "select logic.dead_letter('intake', null, $1, 'is not JSON', 'IM422', 3)", b"\x00{"
     )
     letter = await letter_of(db, made)
-    assert (letter["raw"], letter["reason"], letter["sqlstate"]) == (b"\x00{", "is not JSON", "22P02")
+    assert (letter["raw"], letter["reason"], letter["sqlstate"]) == (b"\x00{", "is not JSON", "IM422")
     assert letter["attempts"] == 3 and letter["replayed_at"] is None
     assert letter["first_failed_at"] == letter["last_failed_at"]
     shown = await db.fetchrow("select * from ops.dead_letters where dead_letter_id = $1", made)
@@ -177,7 +177,7 @@ async def test_what_the_gate_refused_never_comes_near_a_cast(db: asyncpg.Connect
         db, b"{", b"\xff", b"[" * 20_000, rb'{"event_type": "a", "payload": {"a": "\u0000"}}', b"[]"
     )
     states = await db.fetch("select distinct sqlstate from bloodbank.dead_letters")
-    assert [row[0] for row in states] == ["22P02"]
+    assert [row[0] for row in states] == ["IM422"]
     for letter in letters:
         with refused(409, "CONFLICT") as error:
             async with db.transaction():
@@ -351,7 +351,7 @@ async def test_one_is_shown_with_its_bytes_and_the_list_has_their_number(letters
 
 
 async def test_long_bytes_are_one_line_of_base64(db: asyncpg.Connection, call: Call) -> None:
-    letter = await db.fetchval("select logic.dead_letter('intake', null, $1, 'x', '22P02', 1)", b"\xff" * 300)
+    letter = await db.fetchval("select logic.dead_letter('intake', null, $1, 'x', 'IM422', 1)", b"\xff" * 300)
     shown = (await call("api.dead_letter_get", dead_letter_id=letter))["body"]
     assert shown["raw_base64"] == "/" * 400
     unknown = await call("api.dead_letter_get", dead_letter_id=uuid.uuid4())
