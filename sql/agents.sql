@@ -36,7 +36,9 @@ create or replace function logic.agent_seen(p_agent_id text) returns void
 language plpgsql
 as $$
 begin
-  if p_agent_id is not null then
+  -- asked first, because this is what nearly every event finds
+  if not exists (
+    select from imi.agents where agents.id = p_agent_id and agents.last_seen >= logic.now() - interval '1 minute') then
     perform logic.agents_seen(array[p_agent_id]);
   end if;
 end

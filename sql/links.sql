@@ -93,6 +93,19 @@ end
 $$;
 comment on function logic.link_lock is 'Locks the work item that a link names; 400 without one';
 
+-- It is shown as a link to click, and it goes out in events. The contract says the same of it (Url).
+create or replace function logic.link_url_check(p_url text) returns void
+language plpgsql
+as $$
+begin
+  if p_url !~ '^https?://[^/?#@[:space:]]+([/?#].*)?$' or char_length(p_url) > 2048 then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'The URL of the ticket or pull request is not one for a browser', '{}',
+      'Give an http or https URL without user or password, of at most 2048 characters');
+  end if;
+end
+$$;
+comment on function logic.link_url_check is 'Refuses a link''s URL that is not http or https, or holds a user or password';
+
 create or replace function logic.link_ticket(
   p_body jsonb, p_evidence jsonb, p_observed_at timestamptz, p_context json, out link_id uuid, out is_new boolean
 )
@@ -105,6 +118,7 @@ declare
   v_now timestamptz := logic.now();
   v_evidence jsonb := p_evidence || jsonb_build_object('at', coalesce(p_observed_at, v_now));
 begin
+  perform logic.link_url_check(p_body ->> 'ticket_url');
   if not exists (
     select from imi.ticket_links as link
     where link.work_item_id = v_work_item_id and link.plane_ticket_id = v_ticket_id

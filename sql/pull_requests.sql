@@ -19,6 +19,7 @@ declare
   v_state text := coalesce(p_body ->> 'pr_state', 'open');
   v_now timestamptz := logic.now();
 begin
+  perform logic.link_url_check(v_url);
   if not exists (select from imi.pr_links as link where link.work_item_id = v_work_item_id and link.pr_url = v_url) then
     perform logic.link_lock(v_work_item_id);
     insert into imi.pr_links as link (

@@ -11,10 +11,10 @@ language plpgsql
 immutable
 as $$
 begin
-  return (
+  return case when strpos(p_text, '%') = 0 then p_text else (
     select convert_from(string_agg(
       case when part[1] ~ '^%..' then decode(substr(part[1], 2), 'hex') else convert_to(part[1], 'UTF8') end, ''::bytea order by n), 'UTF8')
-    from regexp_matches(p_text, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as parts (part, n));
+    from regexp_matches(p_text, '%[0-9A-Fa-f]{2}|[^%]+|%', 'g') with ordinality as parts (part, n)) end;
 exception
   when character_not_in_repertoire then
     return null;
@@ -28,7 +28,7 @@ immutable
 as $$
 declare
   v_url text[] := regexp_match(p_remote, '^([A-Za-z]+)://([^/?#]*)([^?#]*)');
-  v_scp text[] := regexp_match(p_remote, '^(?:([^/@:[:space:]]+)@)?(\[[^]/]*\]|[^/@:[]+):(?!//)([^@]+)$');
+  v_scp text[] := case when v_url is null then regexp_match(p_remote, '^(?:([^/@:[:space:]]+)@)?(\[[^]/]*\]|[^/@:[]+):(?!//)([^@]+)$') end;
   v_scheme text := lower(v_url[1] collate "C");
   v_authority text[];
   v_user text;

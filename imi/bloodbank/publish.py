@@ -53,9 +53,9 @@ async def publish_event(
     no UUIDs. Raises PublishError when the event is refused, or not taken within 10 s.
     """
     event_id = uuid4()
-    body = _envelope(event_id, event_type, payload, correlation_ids)
     try:
         settings = config.load()
+        body = _envelope(event_id, event_type, payload, correlation_ids, settings.agent)
         url = settings.rabbitmq_url
         if url:
             opened = _rabbitmq(url, settings.exchange_name, (str(event_id), event_type, body))
@@ -69,7 +69,11 @@ async def publish_event(
 
 
 def _envelope(
-    event_id: UUID, event_type: str, payload: dict[str, Any], correlation_ids: Sequence[UUID | str] | None
+    event_id: UUID,
+    event_type: str,
+    payload: dict[str, Any],
+    correlation_ids: Sequence[UUID | str] | None,
+    agent: str | None,
 ) -> bytes:
     name = event_type if isinstance(event_type, str) else ""
     if len(name) > rules.LONGEST_EVENT_TYPE or not rules.EVENT_TYPE.fullmatch(name):
@@ -93,7 +97,7 @@ def _envelope(
         "version": "1.0.0",
         "source": {"host": platform.node(), "type": "agent"},
         "correlation_ids": causes,
-        "agent_context": None,
+        "agent_context": {"name": agent} if agent else None,
         "payload": payload,
     }
     try:

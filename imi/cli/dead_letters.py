@@ -59,10 +59,10 @@ def _age(letter: Any) -> str:
 
 _show_page = page(
     Column("id", "id"),
-    Column("source", "source"),
+    Column("source", "source", wide=120),
     Column("what", _what, cut=True),
     Column("reason", _short, cut=True),
-    Column("tries", "attempts", right=True),
+    Column("tries", "attempts", wide=100, right=True),
     Column("age", _age, right=True),
     Column("replayed", lambda letter: moment(letter["replayed_at"]), rare=True),
 )
@@ -162,7 +162,10 @@ def _tried(api: Api, letters: list[dict[str, Any]], rate: int) -> Iterator[dict[
             except Failure as failure:
                 if not _is_its_own(failure):
                     raise
-                outcome, reason = "failed", failure.params.get("reason") or failure.message
+                if "replayed_at" in failure.params:  # somebody else was quicker
+                    outcome, reason = "replayed", None
+                else:
+                    outcome, reason = "failed", failure.params.get("reason") or failure.message
         named = {name: letter[name] for name in NAMES}
         yield {**named, "outcome": outcome, "reason": reason}
 

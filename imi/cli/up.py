@@ -77,13 +77,15 @@ def worker(env_file: EnvFile = None, as_json: Json = False, debug: Debug = False
     It sends the log on, takes in what others publish on RabbitMQ, and runs the subscriptions. Of several one
     sends and the others stand by; the rest they share.
     """
-    _run(_worker, None, None, env_file, as_json)
+    _run(_worker, None, None, env_file, as_json, "the worker")
 
 
 Work = Callable[["Settings", AsyncExitStack], Coroutine[Any, Any, dict[str, str]]]
 
 
-def _run(work: Work, host: str | None, port: int | None, env_file: Path | None, as_json: bool) -> None:
+def _run(
+    work: Work, host: str | None, port: int | None, env_file: Path | None, as_json: bool, what: str = "iMi"
+) -> None:
     import uvloop
 
     from imi import config, logs
@@ -99,7 +101,7 @@ def _run(work: Work, host: str | None, port: int | None, env_file: Path | None, 
             raise Failure(
                 "CONFIG", f"Cannot write the log to {settings.log_file}: {error.strerror}"
             ) from None
-        uvloop.run(_until_stopped(work, settings, as_json))
+        uvloop.run(_until_stopped(work, settings, as_json, what))
     except config.ConfigError as error:
         raise Failure("CONFIG", str(error)) from None
     except DatabaseError as error:
@@ -110,14 +112,14 @@ def _run(work: Work, host: str | None, port: int | None, env_file: Path | None, 
         ) from None
 
 
-async def _until_stopped(work: Work, settings: Settings, as_json: bool) -> None:
+async def _until_stopped(work: Work, settings: Settings, as_json: bool, what: str) -> None:
     task = asyncio.current_task()
     assert task
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, task.cancel)
     with suppress(asyncio.CancelledError):
         async with AsyncExitStack() as stack:
-            _show(await work(settings, stack), as_json)
+            _show(await work(settings, stack), as_json, what)
             await asyncio.Event().wait()
 
 
@@ -228,10 +230,10 @@ def _said(settings: Settings, listener: socket.socket) -> dict[str, str]:
     return {"url": url, "docs": f"{url}/docs"}
 
 
-def _show(data: dict[str, str], as_json: bool) -> None:
+def _show(data: dict[str, str], as_json: bool, what: str) -> None:
     if as_json:
         print_json({"success": True, "data": data})
     else:
         labels = {"url": "listens on", "data_dir": "data", "admin_key": "admin key"}
         lines = [f"  {labels.get(name, name):10}  {value}" for name, value in data.items()]
-        typer.echo("\n".join(("iMi is up; Ctrl-C stops it", *lines)))
+        typer.echo("\n".join((f"{what} is up; Ctrl-C stops it", *lines)))

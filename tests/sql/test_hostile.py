@@ -130,6 +130,24 @@ async def test_a_sign_of_life_does_not_swallow_a_push(world):
     )
 
 
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "https://ada:secret@github.com/a/b/pull/1", "https://x y/1"]
+)
+async def test_no_link_is_a_script_or_holds_a_password(world, url):
+    project = await world.project()
+    await world.item(project, "feat/a")
+    link = {"remote_origin": R, "branch_name": "feat/a", "plane_ticket_id": "T-1", "ticket_url": url}
+    await world.take(pr("opened", 1, "feat/a", url=url), env("imi.cmd.link_ticket", link))
+    assert (await world.run("imi.git_events"))["dead"] == 1
+    assert (await world.run("imi.commands"))["dead"] == 0
+    answer = await world.c.fetchval(
+        "select payload #>> '{error,code}' from bloodbank.events where event_type = 'imi.cmd.failed'"
+    )
+    assert answer == "VALIDATION_ERROR"
+    assert await world.c.fetchval("select count(*) from imi.pr_links") == 0
+    assert await world.c.fetchval("select count(*) from imi.ticket_links") == 0
+
+
 @pytest.mark.parametrize("commit", ["", "d"])
 async def test_a_deploy_is_not_guessed_from_a_stub_of_a_commit(world, commit):
     await world.item(await world.project(), "a")

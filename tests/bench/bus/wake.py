@@ -11,8 +11,8 @@ from tests.bench.contenders import api_login
 from tests.bench.load import pgbench
 from tests.bench.operations import Data, Operation
 
-WRITERS, SECONDS = 32, 2
-TURNS = 3  # for each round: what is looked for is smaller than what two rounds differ by
+WRITERS, SECONDS = 32, 3
+TURNS = 4  # for each round: what is looked for is smaller than what two rounds differ by
 # Each writer has a project of its own, and every one of its changes is an event.
 MUTATION = Operation(
     "wake",
