@@ -1,13 +1,16 @@
 """sql/commands.sql: every command is answered once, done or failed."""
 
 import json
+import re
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import asyncpg
 import pytest
 
 REMOTE = "git@github.com:Acme/rocket.git"
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture
@@ -222,3 +225,12 @@ async def test_the_worker_sees_how_many_events_found_no_work(connect):
     await owner.execute("update bloodbank.subscriptions set position = 0 where name = 'imi.git_events'")
     said = json.loads(await worker.fetchval("select logic.subscription_run('imi.git_events')"))
     assert (said["handled"], said["passed"], said["dead"]) == (3, 3, 0)
+
+
+async def test_the_one_in_the_readme(command):
+    (text,) = re.findall(r"```json\n(\{\"event_id\".*?)```", README.read_text(), re.DOTALL)
+    event = json.loads(text)
+    await command("register_project", {"remote_origin": REMOTE})
+    name = event.pop("event_type").removeprefix("imi.cmd.")
+    outcome, made = await command(name, event.pop("payload"), **event)
+    assert (outcome, made["branch_name"], made["owner_id"]) == ("done", "feat/telemetry", "ada")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 import pytest_asyncio
+from psycopg.conninfo import make_conninfo
 
 from tests.postgres import Database
 from tests.sql.conftest import refused
 
 Login = asyncpg.Connection
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest_asyncio.fixture
@@ -57,6 +62,21 @@ async def test_a_queue_is_its_subscriber_s_alone(subscribers, connect) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await ada.execute("select pgmq.send('ada_queue', '{}')")
     assert await bindings(owner, "ada_queue") == ["a.#", "b.*"]
+
+
+async def test_the_one_in_the_readme(subscribers, connect, database: Database, capsys) -> None:
+    (example,) = re.findall(r"```python\n(import os\nfrom pgmq.*?)```", README.read_text(), re.DOTALL)
+    url = make_conninfo(database.url, user=f"{database.name}_ada", password="p")
+    example, changed = re.subn(r"(?m)^URL = .*$", f"URL = {url!r}", example)
+    ada, _ = subscribers
+    owner = await connect()
+    await ada.execute("select ops.subscribe('ada', array['imi.work.#'])")
+    await owner.execute(
+        """select pgmq.send('ada', '{"event_type": "imi.work.started", "payload": {"branch_name": "feat/a"}}')"""
+    )
+    await asyncio.to_thread(exec, example, {})
+    assert (changed, capsys.readouterr().out) == (1, "imi.work.started feat/a\n")
+    assert await owner.fetchval("select count(*) from pgmq.q_ada") == 0
 
 
 async def test_binding_anew_keeps_what_the_queue_holds(subscribers, connect) -> None:
