@@ -162,7 +162,7 @@ def _tried(api: Api, letters: list[dict[str, Any]], rate: int) -> Iterator[dict[
             except Failure as failure:
                 if not _is_its_own(failure):
                     raise
-                if "replayed_at" in failure.params:  # somebody else was quicker
+                if "replayed_at" in failure.params and not letter["replayed_at"]:  # somebody else was quicker
                     outcome, reason = "replayed", None
                 else:
                     outcome, reason = "failed", failure.params.get("reason") or failure.message
