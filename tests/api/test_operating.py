@@ -405,4 +405,6 @@ def refused(url: httpx.URL) -> bool:
         socket.create_connection((url.host, url.port or 80), timeout=5).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was still in the queue of a door that was being closed
+        pass
     return False
