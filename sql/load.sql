@@ -27,5 +27,6 @@
 \ir analytics.sql
 \ir reports.sql
 \ir ops.sql
+\ir retention.sql
 \ir dictionary.sql
 \ir grants.sql

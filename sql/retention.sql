@@ -50,19 +50,120 @@ as $$
   ), judged as materialized (
     select named.workflow, logic.workflow_goes_on(named.workflow, p_before) as goes_on
     from (select distinct above.workflow from above) as named
-  ), below (event_position, other) as materialized (
-    select events.position, null from judged
-    join bloodbank.events on events.payload ->> 'workflow_id' = judged.workflow
-    where not judged.goes_on and events.position <= p_mark
+  ), ended as materialized (
+    select judged.workflow from judged where not judged.goes_on
+  ), below as materialized (
+    select events.position, events.payload ->> 'workflow_id' as workflow, events.correlation_ids from ended
+    join bloodbank.events on events.payload ->> 'workflow_id' = ended.workflow
+    where events.position <= p_mark
     union
-    select events.position, events.payload ->> 'workflow_id' from judged
-    join bloodbank.causes on causes.cause = case when logic.is_uuid(judged.workflow) then judged.workflow::uuid end
+    select events.position, events.payload ->> 'workflow_id', events.correlation_ids from ended
+    join bloodbank.causes on causes.cause = case when logic.is_uuid(ended.workflow) then ended.workflow::uuid end
     join bloodbank.events on events.event_id = causes.effect
-    where not judged.goes_on and events.position <= p_mark
+    where events.position <= p_mark
   )
   select above.event_position, bool_or(judged.goes_on) from above join judged using (workflow) group by above.event_position
   union all
-  select below.event_position, bool_or(coalesce(logic.workflow_goes_on(below.other, p_before), false)) from below group by below.event_position
+  select below.position, exists (
+    select from (
+      select below.workflow
+      union all
+      select workflow_state.workflow_id::text from bloodbank.workflow_state
+      where workflow_state.workflow_id = any (below.correlation_ids)
+    ) as also
+    where also.workflow is not null and also.workflow not in (select ended.workflow from ended)
+      and logic.workflow_goes_on(also.workflow, p_before))
+  from below
 $$;
 comment on function logic.workflow_events is
   'The events of workflows between two positions, and below them those of the same workflows that have ended; whether each is kept';
+
+create or replace function ops.prune_events(p_before timestamptz, p_dry_run boolean default true, p_batch integer default 10000)
+returns table (removed bigint, kept bigint, remaining bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_floor bigint := logic.log_floor();
+  v_is_dry boolean := p_dry_run is distinct from false;
+  v_batch bigint := case when v_is_dry then 1::bigint << 62 else p_batch end;
+  v_mark bigint;
+  v_upto bigint;
+  v_follower record;
+  v_kept bigint[];
+  v_below bigint[];
+begin
+  if p_before is null or p_before > logic.now() then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'There is no moment in the past to remove events before',
+      jsonb_build_object('before', p_before), 'Give one, such as now() - interval ''90 days''');
+  elsif p_batch is null or p_batch not between 1 and 100000 then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'A batch is 1 to 100,000 events', jsonb_build_object('batch', p_batch),
+      'Leave it out for 10,000');
+  end if;
+  if not v_is_dry then
+    insert into bloodbank.cursors (name, position) values ('pruned', 0) on conflict do nothing;
+    perform from bloodbank.cursors where cursors.name = 'pruned' for update;
+  end if;
+  v_mark := logic.log_pruned();
+  select max(old.position) filter (where old.n <= v_batch), count(*) filter (where old.n > v_batch)
+  into v_upto, remaining
+  from (
+    select events.position, row_number() over above as n, bool_and(events.ingested_at < p_before) over above as is_old
+    from bloodbank.events
+    where events.position > v_mark and events.position <= v_floor
+    window above as (order by events.position rows unbounded preceding)
+    order by events.position
+    limit v_batch + 100000
+  ) as old
+  where old.is_old;
+  if v_upto is null then
+    return;
+  end if;
+  select followers.* into v_follower from logic.followers where followers.position < v_upto order by followers.position limit 1;
+  if found then
+    perform logic.fail(409, 'CONFLICT',
+      format('The %s %s stands at %s and has still to read what would be removed, up to %s',
+        v_follower.kind, v_follower.name, v_follower.position, v_upto),
+      jsonb_build_object('follower', v_follower.name, 'kind', v_follower.kind, 'position', v_follower.position, 'upto', v_upto),
+      'See ops.lag: let it catch up (a paused one counts too), or delete its row if nobody needs it any more');
+  end if;
+  if v_is_dry then
+    select
+      (select count(*) from bloodbank.events where events.position > v_mark and events.position <= v_upto)
+        - count(*) filter (where is_kept and event_position > v_mark)
+        + count(*) filter (where not is_kept and event_position <= v_mark),
+      count(*) filter (where is_kept and event_position > v_mark)
+    into removed, kept
+    from logic.workflow_events(v_mark, v_upto, p_before);
+    return next;
+    return;
+  end if;
+  select
+    coalesce(array_agg(event_position) filter (where is_kept and event_position > v_mark), '{}'),
+    coalesce(array_agg(event_position) filter (where not is_kept and event_position <= v_mark), '{}')
+  into v_kept, v_below
+  from logic.workflow_events(v_mark, v_upto, p_before);
+  if cardinality(v_below) > p_batch then  -- a batch of its own; what is above comes to it once more
+    v_below := v_below[:p_batch];
+    v_kept := '{}';
+    remaining := least(remaining + p_batch, 100000);
+    v_upto := v_mark;
+  end if;
+  with gone as (
+    delete from bloodbank.events
+    where events.position = any (v_below || array(
+      select above.position from bloodbank.events as above
+      where above.position > v_mark and above.position <= v_upto and above.position <> all (v_kept)))
+    returning events.event_id
+  ), edges as (
+    delete from bloodbank.causes using gone where causes.effect = gone.event_id
+  )
+  select count(*), cardinality(v_kept) into removed, kept from gone;
+  update bloodbank.cursors set position = v_upto, moved_at = logic.now() where cursors.name = 'pruned' and cursors.position < v_upto;
+  return next;
+end
+$$;
+comment on function ops.prune_events is
+  'Removes the next events that came in before a moment and answers one row: how many, how many it keeps for their workflows, how many are old still (100,000 means at least as many); no row when none is left. Dry, as it is unless told otherwise, it counts all of them at once and removes none';
