@@ -75,7 +75,7 @@ select
       'text', 'Keep the lease until the branch is merged; the runner asks for it again when the work item moves.'),
   made, case when n % 3 = 0 then 'local' else 'bus' end
 from generate_series(1, current_setting('bench.events')::bigint) as n
-cross join lateral (select n / 10 as k, n % 10 = 0 as is_flow, timestamptz '2026-01-01Z' + n * interval '3 seconds' as made) as of
+cross join lateral (select n / 10 as k, n % 10 = 0 as is_flow, timestamptz '2025-01-01Z' + n * interval '3 seconds' as made) as of
 order by n;
 
 insert into bloodbank.causes (cause, effect)
