@@ -149,9 +149,7 @@ begin
       jsonb_build_object('follower', v_follower.name, 'kind', v_follower.kind, 'position', v_follower.position, 'upto', v_upto),
       'See ops.lag: let it catch up (a paused one counts too), or delete its row if nobody needs it any more');
   end if;
-  remaining := (
-    select count(*) from (
-      select from bloodbank.events where events.position > v_upto and events.position <= v_end limit 100000) as following);
+  remaining := 0;
   if v_is_dry then
     select
       (select count(*) from bloodbank.events where events.position > v_mark and events.position <= v_upto)
@@ -169,11 +167,14 @@ begin
   into v_kept, v_below
   from logic.workflow_events(v_mark, v_upto, p_before);
   if cardinality(v_below) > p_batch then  -- a batch of its own; what is above comes to it once more
+    remaining := cardinality(v_below) - p_batch;
     v_below := v_below[:p_batch];
     v_kept := '{}';
-    remaining := least(remaining + p_batch, 100000);
     v_upto := v_mark;
   end if;
+  remaining := least(100000, remaining + (
+    select count(*) from (
+      select from bloodbank.events where events.position > v_upto and events.position <= v_end limit 100000) as following));
   with gone as (
     delete from bloodbank.events
     where events.position = any (v_below || array(
