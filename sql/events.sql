@@ -111,12 +111,16 @@ begin
   if p_workflow_id is not null or p_correlation_id is not null or p_after is not null then
     -- arrays: the planner has no idea how many events a workflow has, and would read the whole log for half a percent of it
     if p_workflow_id is not null then
-      v_where := v_where || ' and e.event_id = any (array(
-        select named.event_id from bloodbank.events as named where named.payload ->> ''workflow_id'' = $2::text
-        union all select causes.effect from bloodbank.causes where causes.cause = $2))';
+      v_where := v_where || ' and e.position = any (array(
+        select named.position from bloodbank.events as named where named.payload ->> ''workflow_id'' = $2::text
+        union all
+        select effect.position from bloodbank.causes join bloodbank.events as effect on effect.event_id = causes.effect
+        where causes.cause = $2))';
     end if;
     if p_correlation_id is not null then
-      v_where := v_where || ' and e.event_id = any (array(select causes.effect from bloodbank.causes where causes.cause = $3))';
+      v_where := v_where || ' and e.position = any (array(
+        select effect.position from bloodbank.causes join bloodbank.events as effect on effect.event_id = causes.effect
+        where causes.cause = $3))';
     end if;
     v_pick := v_pick || v_where || v_of_types;
   elsif v_types is not null then
