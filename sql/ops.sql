@@ -84,7 +84,7 @@ $$;
 comment on function logic.queue_depth is 'How many messages a queue of the embedded bus holds; 100,000 means at least as many';
 
 -- Asked every few seconds, so nothing is counted that may be large: the events are estimated as the planner does it, what
--- waits is counted up to 100,000, and the intake's rate and latency are those of the last 10 seconds.
+-- waits is counted up to 100,000, and the log's growth and the intake's rate and latency are those of the last 10 seconds.
 create or replace function logic.metrics() returns json
 language sql
 stable
@@ -108,6 +108,8 @@ as $$
       from pg_catalog.pg_class as class where class.oid = 'bloodbank.events'::regclass),
     'log_end', (select coalesce(max(events.position), 0) from bloodbank.events),
     'log_bytes', pg_total_relation_size('bloodbank.events') + pg_total_relation_size('bloodbank.causes'),
+    'log_pruned', logic.log_pruned(),
+    'log_growth_rate', (select count(*) / 10.0 from recent),
     'log_events_held_back', (select count(*) from bloodbank.events where events.position > (select logic.log_floor())),
     'ingest_rate', (select count(*) / 10.0 from recent where arrived = 'bus'),
     'ingest_latency_seconds', (select coalesce(extract(epoch from avg(latency)), 0) from recent where arrived = 'bus'),

@@ -232,6 +232,8 @@ async def test_metrics_estimate_what_the_planner_knows_and_count_what_it_does_no
     now = await figures()
     assert now["total_events"] == pytest.approx(1000, rel=0.1)
     assert (now["relay_lag"], now["log_end"], now["dead_letters"]) == (1000, 1000, 0)
+    assert 0 < now["log_growth_rate"] <= 100 and (now["ingest_rate"], now["log_pruned"]) == (0, 0)
+    assert now["log_bytes"] > 1000 * 100
     await db.execute("update bloodbank.cursors set position = 990 where name = 'relay'")
     now = await figures()
     assert (now["relay_lag"], now["lag_events_by_follower"]["relay"]) == (10, 10)

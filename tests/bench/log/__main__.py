@@ -19,11 +19,12 @@ import uvloop
 from tests.bench import report
 from tests.bench.bus.stage import Figure
 from tests.bench.load import BenchError
-from tests.bench.log import reading
+from tests.bench.log import partitions, reading
 from tests.bench.log.stage import Stage, staged
 
 ROWS: dict[str, Callable[[Stage], Coroutine[Any, Any, list[Figure]]]] = {
     "read": reading.read,
+    "partitions": partitions.compared,
 }
 
 

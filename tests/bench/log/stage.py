@@ -42,6 +42,13 @@ class Stage:
             self._filled[events] = database
         return self._filled[events]
 
+    @contextlib.contextmanager
+    def copy(self, events: int) -> Iterator[Database]:
+        """One to be changed."""
+        name = f"copy_of_{events}"
+        yield copy(self.server, self.log(events).name, name)
+        self.server.drop(name)
+
 
 async def fill(database: Database, events: int) -> None:
     connection = await database.connect("superuser")
