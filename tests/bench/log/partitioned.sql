@@ -9,9 +9,9 @@ declare
   v_last timestamptz := (select max("timestamp") from bloodbank.events);
 begin
   for n in 1 .. 12 loop
-    execute format('create table part.events_%s partition of part.events for values from (%L) to (%L)', n,
-      case n when 1 then 'minvalue' else (v_first + (n - 1) * (v_last - v_first) / 12)::text end,
-      case n when 12 then 'maxvalue' else (v_first + n * (v_last - v_first) / 12)::text end);
+    execute format('create table part.events_%s partition of part.events for values from (%s) to (%s)', n,
+      case n when 1 then 'minvalue' else quote_literal(v_first + (n - 1) * (v_last - v_first) / 12) end,
+      case n when 12 then 'maxvalue' else quote_literal(v_first + n * (v_last - v_first) / 12) end);
   end loop;
 end
 $$;
