@@ -268,29 +268,6 @@ begin
   ) as given (id, name, type)
   where agent.id = given.id and agent.type is null;
 
-  -- The log does not project its workflows yet; this is what it would make of them.
-  insert into bloodbank.workflow_state (
-    workflow_id, project_name, current_phase, current_agent, started_at, updated_at, completed_at, correlation_ids, last_event_id)
-  select
-    id, 'atlas', 'implementation', 'coder', v_now - began::interval, v_now - changed::interval, v_now - ended::interval,
-    array[(v_ids ->> first)::uuid], (v_ids ->> last)::uuid
-  from (
-    values
-      ('6f1de2a4-8c3b-4b7e-9a51-2d0c7f3e8b96'::uuid, '17 days', '12 days', '12 days', 'started', 'finished'),
-      ('b35a9e07-1f64-4c2d-8e70-c4d9a81f5b23', '4 days', '3 days 22 hours', null, 'started_2', 'accepted_2')
-  ) as given (id, began, changed, ended, first, last)
-  on conflict do nothing;
-  insert into bloodbank.agent_sessions (
-    session_id, agent_type, agent_instance_id, workflow_id, started_at, last_active_at, completed_at, status)
-  select id, 'coder', 'agent-' || id, workflow, v_now - began::interval, v_now - seen::interval, v_now - ended::interval, status
-  from (
-    values
-      ('0c9a4f57-3e2d-4d18-b6aa-91f5e7c20d34'::uuid, '6f1de2a4-8c3b-4b7e-9a51-2d0c7f3e8b96'::uuid, '16 days 2 hours 48 minutes',
-        '13 days 12 hours', '13 days 12 hours', 'completed'),
-      ('e7d20b4c-95a1-4f3e-a8c6-0b7f1d62934e', 'b35a9e07-1f64-4c2d-8e70-c4d9a81f5b23', '3 days 22 hours', '2 days 1 hour', null, 'active')
-  ) as given (id, workflow, began, seen, ended, status)
-  on conflict do nothing;
-
   insert into bloodbank.dead_letters (source, raw, reason, attempts, first_failed_at, last_failed_at, replayed_at)
   values (
     'intake', convert_to('{"event_type": "git.push", "payload": {"branch": "main"}', 'UTF8'), 'is not JSON', 1,

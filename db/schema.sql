@@ -1,4 +1,4 @@
--- After migrations 0001, 0002, 0003, 0004, 0005, 0006, 0007, 0008, as `imi db dump` writes it; not to be edited.
+-- After migrations 0001, 0002, 0003, 0004, 0005, 0006, 0007, 0008, 0009, as `imi db dump` writes it; not to be edited.
 
 SET statement_timeout = 0;
 SET lock_timeout = 0;
@@ -59,7 +59,7 @@ SET default_table_access_method = heap;
 
 CREATE TABLE bloodbank.agent_sessions (
     session_id uuid NOT NULL,
-    agent_type text NOT NULL,
+    agent_type text,
     agent_instance_id text,
     checkpoint_id text,
     workflow_id uuid,
@@ -68,6 +68,7 @@ CREATE TABLE bloodbank.agent_sessions (
     completed_at timestamp with time zone,
     status text NOT NULL,
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
+    marks jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT agent_type_is_short CHECK ((char_length(agent_type) <= 50)),
     CONSTRAINT session_metadata_is_an_object CHECK ((jsonb_typeof(metadata) = 'object'::text)),
     CONSTRAINT session_status_is_known CHECK ((status = ANY (ARRAY['active'::text, 'completed'::text, 'blocked'::text])))
@@ -76,6 +77,10 @@ CREATE TABLE bloodbank.agent_sessions (
 -- Name: TABLE agent_sessions; Type: COMMENT; Schema: bloodbank; Owner: -
 
 COMMENT ON TABLE bloodbank.agent_sessions IS 'Sessions of agents that accepted a hand-off: a projection of the log, rebuildable from it';
+
+-- Name: COLUMN agent_sessions.marks; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON COLUMN bloodbank.agent_sessions.marks IS 'By what each field was last set, {field: [rank…, position, value]}; the other columns are read from it';
 
 -- Name: bindings; Type: TABLE; Schema: bloodbank; Owner: -
 
@@ -126,7 +131,7 @@ CREATE TABLE bloodbank.dead_letters (
     last_failed_at timestamp with time zone DEFAULT now() NOT NULL,
     replayed_at timestamp with time zone,
     subscription text,
-    CONSTRAINT dead_letter_source_is_known CHECK ((source = ANY (ARRAY['subscription'::text, 'intake'::text, 'relay'::text]))),
+    CONSTRAINT dead_letter_source_is_known CHECK ((source = ANY (ARRAY['subscription'::text, 'intake'::text, 'relay'::text, 'projection'::text]))),
     CONSTRAINT subscription_is_named CHECK (((source = 'subscription'::text) = (subscription IS NOT NULL)))
 );
 
@@ -219,6 +224,7 @@ CREATE TABLE bloodbank.workflow_state (
     metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
     correlation_ids uuid[] DEFAULT '{}'::uuid[] NOT NULL,
     last_event_id uuid,
+    marks jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT current_agent_is_short CHECK ((char_length(current_agent) <= 100)),
     CONSTRAINT current_phase_is_short CHECK ((char_length(current_phase) <= 50)),
     CONSTRAINT project_name_is_short CHECK ((char_length(project_name) <= 255)),
@@ -228,6 +234,10 @@ CREATE TABLE bloodbank.workflow_state (
 -- Name: TABLE workflow_state; Type: COMMENT; Schema: bloodbank; Owner: -
 
 COMMENT ON TABLE bloodbank.workflow_state IS 'Where each workflow stands: a projection of the log, rebuildable from it';
+
+-- Name: COLUMN workflow_state.marks; Type: COMMENT; Schema: bloodbank; Owner: -
+
+COMMENT ON COLUMN bloodbank.workflow_state.marks IS 'By what each field was last set, {field: [rank…, position, value]}; the other columns are read from it';
 
 -- Name: activities; Type: TABLE; Schema: imi; Owner: -
 

@@ -1,10 +1,11 @@
 -- Dead letters: what could not be stored, handled or sent, with the reason, until somebody replays it.
 --
 -- The table is the desk: an event that failed is named by its id, what never became one is kept as the bytes that came.
--- Replaying a subscription's letter calls its handler with the event once more; replaying the intake's judges the bytes
--- once more and stores the event they mean, unless it is there already. A fault renews the letter, it never makes another,
--- and is an answer, not an exception: the renewed letter stays, and so does the event imi.dead_letter.replayed that either
--- outcome appends. What says nothing about the letter (a deadlock, no memory, a lost connection) leaves it as it was.
+-- Replaying a subscription's letter calls its handler with the event once more, a projection's projects it once more;
+-- replaying the intake's judges the bytes once more and stores the event they mean, unless it is there already. A fault
+-- renews the letter, it never makes another, and is an answer, not an exception: the renewed letter stays, and so does
+-- the event imi.dead_letter.replayed that either outcome appends. What says nothing about the letter (a deadlock, no
+-- memory, a lost connection) leaves it as it was.
 -- The letter's row is locked first, so of two replays at once the second finds it replayed; then the subscription's, so
 -- that its handler never runs twice at the same time; then whatever the handler touches.
 
@@ -20,7 +21,7 @@ as $$
   from failed
   returning id
 $$;
-comment on function logic.dead_letter is 'Lays a message or an event aside; source is intake, subscription (and which) or relay';
+comment on function logic.dead_letter is 'Lays a message or an event aside; source is intake, subscription (and which), projection or relay';
 
 create or replace function logic.dead_letter_refuse(p_letter bloodbank.dead_letters, p_message text, p_hint text, p_params jsonb default '{}')
 returns void
@@ -31,6 +32,23 @@ begin
 end
 $$;
 comment on function logic.dead_letter_refuse is 'Says why a dead letter cannot be replayed as things are; it stays as it is';
+
+create or replace function logic.dead_letter_event(p_letter bloodbank.dead_letters) returns bloodbank.events
+language plpgsql
+stable
+as $$
+declare
+  v_event bloodbank.events;
+begin
+  select * into v_event from bloodbank.events where events.event_id = p_letter.event_id;
+  if not found then
+    perform logic.dead_letter_refuse(p_letter, 'The event is no longer in the log',
+      'Publish it anew with POST /api/v1/events if you still have it', jsonb_build_object('event_id', p_letter.event_id));
+  end if;
+  return v_event;
+end
+$$;
+comment on function logic.dead_letter_event is 'The event that a letter is about; refuses if the log does not hold it any more';
 
 create or replace function logic.dead_letter_handle(p_letter bloodbank.dead_letters, out reason text, out state text)
 language plpgsql
@@ -51,11 +69,7 @@ begin
       'Create the function, with one argument of type bloodbank.events, or name another in bloodbank.subscriptions',
       jsonb_build_object('subscription', p_letter.subscription, 'handler', v_subscription.handler));
   end if;
-  select * into v_event from bloodbank.events where events.event_id = p_letter.event_id;
-  if not found then
-    perform logic.dead_letter_refuse(p_letter, 'The event is no longer in the log',
-      'Publish it anew with POST /api/v1/events if you still have it', jsonb_build_object('event_id', p_letter.event_id));
-  end if;
+  v_event := logic.dead_letter_event(p_letter);
   begin
     execute format('select %s($1)', v_handler::oid::regproc) using v_event;
   exception
@@ -119,6 +133,8 @@ begin
   case v_letter.source
     when 'subscription' then
       select reason, state into v_reason, v_sqlstate from logic.dead_letter_handle(v_letter);
+    when 'projection' then
+      select reason, state into v_reason, v_sqlstate from logic.projection_try(logic.dead_letter_event(v_letter));
     when 'intake' then
       select event_id, reason, state into v_event_id, v_reason, v_sqlstate from logic.dead_letter_store(v_letter);
     else

@@ -56,7 +56,7 @@ begin
         ('current_phase', 'The phase it is in'),
         ('day', 'Day in UTC'),
         ('dead_letter_id', 'Identity of the dead letter'),
-        ('dead_letters.source', 'Where it failed: subscription, intake or relay'),
+        ('dead_letters.source', 'Where it failed: subscription, intake, projection or relay'),
         ('default_branch', 'The trunk'),
         ('dependents', 'Names of the components that reach it, directly or through others'),
         ('deploy_id', 'The deploy''s own id'),

@@ -251,7 +251,8 @@ comment on function logic.envelope_check is 'Refuses an envelope that the log ca
 -- The one way of envelopes into the log, whichever door they come through; they have been judged before. Positions are
 -- given out in the order of the list, so that a cause in front of its effect stays there. Rows go in in the order of
 -- their ids: two calls that hold the same events wait for each other at the same one, never in a circle. What is there
--- already is looked for first, because most of what a bus brings are our own events coming back.
+-- already is looked for first, because most of what a bus brings are our own events coming back. What the new ones tell
+-- of workflows is projected at once (projections.sql).
 create or replace function logic.event_ingest(p_events jsonb[], p_arrived text, p_context json) returns jsonb
 language plpgsql
 as $$
@@ -259,6 +260,7 @@ declare
   v_now timestamptz := logic.now();
   v_causes uuid[] := logic.correlation_ids(p_context);
   v_taken jsonb;
+  v_projected bigint[];
 begin
   perform logic.log_enter();
   with named as materialized (
@@ -310,7 +312,7 @@ begin
     from fresh
     order by event_id
     on conflict (event_id) do nothing
-    returning event_id, position, correlation_ids
+    returning event_id, position, event_type, correlation_ids
   ), edges as (
     insert into bloodbank.causes (cause, effect)
     select cause, event_id
@@ -319,10 +321,14 @@ begin
     on conflict do nothing
   )
   select jsonb_agg(jsonb_build_object('event_id', event_id, 'cursor', coalesce(given.position, inserted.position),
-    'new', turn = 1 and inserted.position is not null) order by n)
-  into v_taken
+    'new', turn = 1 and inserted.position is not null) order by n),
+    array_agg(inserted.position) filter (where turn = 1 and inserted.event_type = any (logic.projected_types()))
+  into v_taken, v_projected
   from given
   left join inserted using (event_id);
+  if v_projected is not null then
+    perform logic.project(v_projected);
+  end if;
   -- what somebody else stored while this waited for it
   if v_taken @> '[{"cursor": null}]' then
     select jsonb_agg(event || jsonb_build_object('cursor', coalesce(event -> 'cursor', to_jsonb((

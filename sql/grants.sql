@@ -57,7 +57,7 @@ begin
     ), wanted (oid, role) as (
       select oid, 'imi_api' from routines where nspname = 'api'
       union
-      select oid, 'imi_reader' from routines where nspname = 'api' and (provolatile = 's' or proname = 'event_list')
+      select oid, 'imi_reader' from routines where nspname = 'api' and (provolatile = 's' or proname in ('event_list', 'workflow_events'))
       union
       select oid, 'imi_operator' from routines where nspname = 'ops'
       union

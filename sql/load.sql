@@ -4,6 +4,8 @@
 \ir prelude.sql
 \ir log.sql
 \ir events.sql
+\ir projections.sql
+\ir workflows.sql
 \ir dead_letters.sql
 \ir queues.sql
 \ir relay.sql

@@ -5,8 +5,9 @@
 -- An error is raised by logic.fail and nowhere else: SQLSTATE IM + the HTTP status, a message for people, a code and
 -- its parameters as JSON in DETAIL, and a hint that says what to do.
 -- Rows are locked in this order, so that no two transactions wait for each other: idempotency key, dead letter,
--- subscription, project, work item (by id), claim, worktree, link, component. An agent's row, once it is there, is waited
--- for by nobody (agents.sql). Handlers of the bus take work items in the order of their events, one batch at a time.
+-- subscription, project, work item (by id), claim, worktree, link, component, workflow (by id), session (by id). An
+-- agent's row, once it is there, is waited for by nobody (agents.sql). Handlers of the bus take work items in the order
+-- of their events, one batch at a time.
 
 create schema if not exists logic;
 create schema if not exists api;

@@ -17,7 +17,7 @@ PrState = Literal["open", "merged", "closed"]
 Kind = Literal["submodule", "local", "external"]
 Relation = Literal["depends_on", "produces_events_for", "consumes_events_from"]
 Scope = Literal["read", "write", "admin"]
-LetterSource = Literal["subscription", "intake", "relay"]
+LetterSource = Literal["subscription", "intake", "projection", "relay"]
 Ternary = Literal["true", "false", "all"]
 
 Project = Annotated[

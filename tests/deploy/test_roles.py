@@ -67,7 +67,7 @@ async def test_the_api_executes_its_functions_and_the_doors(db):
     reads = await names(
         db,
         """select proname from pg_proc where pronamespace = 'api'::regnamespace
-           and (provolatile = 's' or proname = 'event_list')""",
+           and (provolatile = 's' or proname in ('event_list', 'workflow_events'))""",
     )
     assert await executes(db, "imi_reader", "api") == set(reads)
     for role, doors in DOORS.items():

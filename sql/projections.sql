@@ -1,0 +1,416 @@
+-- Projections: where each workflow and each agent's session stands, kept up with the log in the transaction that stores.
+--
+-- Eight types of events tell of them. A row remembers for each of its fields the mark that last set it: a JSON array
+-- [rank, position, …, value], and of two marks the greater one, element by element, stays. So events may come in any
+-- order, twice or with gaps: the row is what those that are there make in any order, and rebuilding it from the log is
+-- the same code with nothing known before. The rank is the event's moment in microseconds: its timestamp, but at most 5
+-- minutes after it was taken in, so that a fast clock does not win for ever. Where the first wins and not the last, rank
+-- and position are negative. All columns are read from the marks and from nothing else.
+-- Which agent has a workflow is told by two events, the acceptance and the request that caused it, and either may come
+-- first or in a transaction beside the other's. So the workflow's row is locked before the log is asked for the other.
+-- Workflows are locked in the order of their ids, then sessions in that of theirs.
+-- An event that cannot be projected is a dead letter; it is in the log all the same. iMi's own events (event_append) tell
+-- of no workflow.
+
+create or replace function logic.projected_types() returns text[]
+language sql
+immutable
+as $$
+  select '{bmad.workflow.started, bmad.workflow.phase.completed, bmad.workflow.handoff.requested, bmad.workflow.completed,
+    agent.handoff.accepted, agent.letta.checkpoint.saved, agent.letta.task.completed, agent.letta.task.blocked}'::text[]
+$$;
+comment on function logic.projected_types() is 'The types of events that tell of workflows and sessions';
+
+-- Judged is only what is read, and what a column or an index does not hold.
+create or replace function logic.projection_fault(p_event_type text, p_payload jsonb) returns text
+language sql
+stable
+as $$
+  select given.fault
+  from (
+    select needs.n, case
+      when coalesce(p_payload ->> needs.key, '') = '' then case when needs.is_needed then 'has no ' || needs.key end
+      when jsonb_typeof(p_payload -> needs.key) <> 'string' then format('has a %s that is no text', needs.key)
+      when needs.longest is null and not logic.is_uuid(
+          case needs.key when 'session_id' then regexp_replace(p_payload ->> 'session_id', '^agent-', '') else p_payload ->> needs.key end)
+        then format('has a %s that is no UUID', needs.key)
+      when char_length(p_payload ->> needs.key) > needs.longest
+        then format('has a %s of more than %s characters', needs.key, needs.longest)
+      end as fault
+    from (
+      values
+        (1, '', 'workflow_id', true, null),
+        (2, 'bmad.workflow.started', 'project_name', true, 255),
+        (3, 'bmad.workflow.started', 'phase', false, 50),
+        (4, 'bmad.workflow.phase.completed', 'phase', true, 50),
+        (5, 'bmad.workflow.phase.completed', 'next_phase', false, 50),
+        (6, 'bmad.workflow.handoff.requested', 'to_agent', true, 100),
+        (7, 'agent.handoff.accepted', 'agent_type', true, 50),
+        (8, 'agent.handoff.accepted', 'session_id', true, null),
+        (9, 'agent.letta.checkpoint.saved', 'session_id', true, null),
+        (10, 'agent.letta.checkpoint.saved', 'checkpoint_id', true, 255),
+        (11, 'agent.letta.task.completed', 'session_id', true, null),
+        (12, 'agent.letta.task.blocked', 'session_id', false, null)
+    ) as needs (n, event_type, key, is_needed, longest)
+    where needs.event_type in ('', p_event_type)
+  ) as given
+  where given.fault is not null
+  order by given.n
+  limit 1
+$$;
+comment on function logic.projection_fault is 'Why an event tells nothing of a workflow, as the rest of a sentence; null if it does';
+
+create or replace function logic.projection_moment(p_event bloodbank.events) returns bigint
+language sql
+stable
+as $$
+  select (extract(epoch from least(p_event."timestamp", p_event.ingested_at + interval '5 minutes')) * 1000000)::bigint
+$$;
+comment on function logic.projection_moment is 'When an event counts as having happened, in microseconds since 1970';
+
+create or replace function logic.moment_of(p_mark jsonb) returns timestamptz
+language sql
+stable
+as $$
+  select timestamptz 'epoch' + (p_mark ->> -1)::bigint * interval '1 microsecond'
+$$;
+comment on function logic.moment_of is 'The time that a mark''s value is';
+
+-- The marks of a workflow, or of a session where session_id is not null. A cause's field is its id.
+create or replace function logic.projection_marks(p_positions bigint[])
+returns table (workflow_id uuid, session_id uuid, marks jsonb)
+language sql
+stable
+as $$
+  with told as materialized (
+    select
+      event.event_id, event.event_type, event.position, event.correlation_ids, event.payload,
+      logic.projection_moment(event) as moment,
+      (event.payload ->> 'workflow_id')::uuid as workflow_id,
+      regexp_replace(nullif(event.payload ->> 'session_id', ''), '^agent-', '')::uuid as session_id
+    from unnest(p_positions) as given (position)
+    join bloodbank.events as event on event.position = given.position
+  ), handed as (
+    select causes.cause, causes.effect
+    from told join bloodbank.causes on causes.effect = told.event_id
+    where told.event_type = 'agent.handoff.accepted'
+    union
+    select causes.cause, causes.effect
+    from told join bloodbank.causes on causes.cause = told.event_id
+    where told.event_type = 'bmad.workflow.handoff.requested'
+  ), facts (workflow_id, session_id, field, mark) as (
+    select told.workflow_id, null::uuid, fact.field, fact.mark
+    from told
+    cross join lateral (
+      values
+        ('last_event_id', jsonb_build_array(moment, position, event_id)),
+        ('updated_at', jsonb_build_array(moment, position, moment)),
+        ('started_at', jsonb_build_array(-moment - case event_type when 'bmad.workflow.started' then 0 else 10000000000000000 end, -position, moment)),
+        ('project_name', case when event_type = 'bmad.workflow.started' then
+          jsonb_build_array(moment, position, payload ->> 'project_name') end),
+        ('current_phase', case
+          when event_type = 'bmad.workflow.started' and payload ->> 'phase' <> '' then
+            jsonb_build_array(moment, position, payload ->> 'phase')
+          when event_type = 'bmad.workflow.phase.completed' then
+            jsonb_build_array(moment, position, coalesce(nullif(payload ->> 'next_phase', ''), payload ->> 'phase')) end),
+        ('current_agent', case when event_type = 'agent.handoff.accepted' then
+          jsonb_build_array(moment, position, 0, 0, payload ->> 'agent_type') end),
+        ('completed_at', case when event_type = 'bmad.workflow.completed' then
+          jsonb_build_array(moment, position, moment) end)
+    ) as fact (field, mark)
+    where fact.mark is not null
+    union all
+    select told.workflow_id, null, cause::text, jsonb_build_array(moment, position, null)
+    from told
+    cross join unnest(told.correlation_ids) as cause
+    union all
+    select (accepted.payload ->> 'workflow_id')::uuid, null, 'current_agent', jsonb_build_array(
+      logic.projection_moment(accepted), accepted.position, logic.projection_moment(request), request.position,
+      request.payload ->> 'to_agent')
+    from handed
+    join bloodbank.events as request on request.event_id = handed.cause and request.event_type = 'bmad.workflow.handoff.requested'
+    join bloodbank.events as accepted on accepted.event_id = handed.effect and accepted.event_type = 'agent.handoff.accepted'
+    where lower(request.payload ->> 'workflow_id') = lower(accepted.payload ->> 'workflow_id')
+      and logic.projection_fault(request.event_type, request.payload) is null
+      and logic.projection_fault(accepted.event_type, accepted.payload) is null
+    union all
+    select null, told.session_id, fact.field, fact.mark
+    from told
+    cross join lateral (
+      values
+        ('workflow_id', jsonb_build_array(moment, position, told.workflow_id)),
+        ('agent_instance_id', jsonb_build_array(moment, position, payload ->> 'session_id')),
+        ('last_active_at', jsonb_build_array(moment, position, moment)),
+        ('started_at', jsonb_build_array(-moment - case event_type when 'agent.handoff.accepted' then 0 else 10000000000000000 end, -position, moment)),
+        ('agent_type', case when event_type = 'agent.handoff.accepted' then
+          jsonb_build_array(moment, position, payload ->> 'agent_type') end),
+        ('checkpoint_id', case when event_type = 'agent.letta.checkpoint.saved' then
+          jsonb_build_array(moment, position, payload ->> 'checkpoint_id') end),
+        ('status', case event_type
+          when 'agent.handoff.accepted' then jsonb_build_array(moment, position, 'active')
+          when 'agent.letta.task.completed' then jsonb_build_array(moment, position, 'completed')
+          when 'agent.letta.task.blocked' then jsonb_build_array(moment, position, 'blocked') end)
+    ) as fact (field, mark)
+    where told.session_id is not null and fact.mark is not null
+  ), newest as (
+    select distinct on (workflow_id, session_id, field) workflow_id, session_id, field, mark
+    from facts
+    order by workflow_id, session_id, field, mark desc
+  )
+  select newest.workflow_id, newest.session_id, jsonb_object_agg(newest.field, newest.mark)
+  from newest
+  group by newest.workflow_id, newest.session_id
+$$;
+comment on function logic.projection_marks is 'What the events at these positions, all without a fault, tell of each workflow and session';
+
+create or replace function logic.marks_merge(p_one jsonb, p_other jsonb) returns jsonb
+language sql
+immutable
+as $$
+  select jsonb_object_agg(field, greatest(one.value, other.value))
+  from jsonb_each(p_one) as one (field, value)
+  full join jsonb_each(p_other) as other (field, value) using (field)
+$$;
+comment on function logic.marks_merge is 'Of each field the greater mark';
+
+-- Of the causes the newest 1,000 are kept. None that is dropped would have come back: whatever pushed it out stays.
+create or replace function logic.workflow_row(p_workflow_id uuid, p_marks jsonb) returns bloodbank.workflow_state
+language sql
+stable
+as $$
+  with causes as materialized (
+    select field, mark, row_number() over (order by mark desc, field) as n
+    from jsonb_each(p_marks) as marks (field, mark)
+    where octet_length(field) = 36
+  )
+  select
+    p_workflow_id,
+    p_marks #>> '{project_name,-1}',
+    p_marks #>> '{current_phase,-1}',
+    p_marks #>> '{current_agent,-1}',
+    logic.moment_of(p_marks -> 'started_at'),
+    logic.moment_of(p_marks -> 'updated_at'),
+    logic.moment_of(p_marks -> 'completed_at'),
+    '{}'::jsonb,
+    array(select field::uuid from causes where n <= 1000 order by n desc),
+    (p_marks #>> '{last_event_id,-1}')::uuid,
+    p_marks - array(select field from causes where n > 1000)
+$$;
+comment on function logic.workflow_row is 'The row that a workflow''s marks mean';
+
+create or replace function logic.session_row(p_session_id uuid, p_marks jsonb) returns bloodbank.agent_sessions
+language sql
+stable
+as $$
+  select
+    p_session_id,
+    p_marks #>> '{agent_type,-1}',
+    p_marks #>> '{agent_instance_id,-1}',
+    p_marks #>> '{checkpoint_id,-1}',
+    (p_marks #>> '{workflow_id,-1}')::uuid,
+    logic.moment_of(p_marks -> 'started_at'),
+    logic.moment_of(p_marks -> 'last_active_at'),
+    case when p_marks #>> '{status,-1}' = 'completed' then
+      timestamptz 'epoch' + (p_marks #>> '{status,0}')::bigint * interval '1 microsecond' end,
+    coalesce(p_marks #>> '{status,-1}', 'active'),
+    '{}'::jsonb,
+    p_marks
+$$;
+comment on function logic.session_row is 'The row that a session''s marks mean';
+
+create or replace function logic.projection_write(p_positions bigint[]) returns void
+language plpgsql
+as $$
+begin
+  -- A statement of its own: what was committed while this waited for a row must be seen by the next.
+  insert into bloodbank.workflow_state as known (workflow_id, started_at, updated_at)
+  select distinct (event.payload ->> 'workflow_id')::uuid, event.now, event.now
+  from (
+    select events.payload, logic.now() as now
+    from unnest(p_positions) as given (position)
+    join bloodbank.events on events.position = given.position
+  ) as event
+  order by 1
+  on conflict (workflow_id) do update set updated_at = known.updated_at;
+  with told as materialized (
+    select * from logic.projection_marks(p_positions)
+  ), workflows as (
+    insert into bloodbank.workflow_state as known
+    select fresh.*
+    from told cross join lateral logic.workflow_row(told.workflow_id, told.marks) as fresh
+    where told.workflow_id is not null
+    on conflict (workflow_id) do update
+    set (project_name, current_phase, current_agent, started_at, updated_at, completed_at, metadata, correlation_ids,
+      last_event_id, marks) = (
+        select whole.project_name, whole.current_phase, whole.current_agent, whole.started_at, whole.updated_at,
+          whole.completed_at, whole.metadata, whole.correlation_ids, whole.last_event_id, whole.marks
+        from logic.workflow_row(known.workflow_id, logic.marks_merge(known.marks, excluded.marks)) as whole)
+  )
+  insert into bloodbank.agent_sessions as known
+  select fresh.*
+  from (select * from told where session_id is not null order by session_id) as told
+  cross join lateral logic.session_row(told.session_id, told.marks) as fresh
+  on conflict (session_id) do update
+  set (agent_type, agent_instance_id, checkpoint_id, workflow_id, started_at, last_active_at, completed_at, status, metadata,
+    marks) = (
+      select whole.agent_type, whole.agent_instance_id, whole.checkpoint_id, whole.workflow_id, whole.started_at,
+        whole.last_active_at, whole.completed_at, whole.status, whole.metadata, whole.marks
+      from logic.session_row(known.session_id, logic.marks_merge(known.marks, excluded.marks)) as whole);
+end
+$$;
+comment on function logic.projection_write is 'Merges what the events at these positions tell into their workflows and sessions';
+
+create or replace function logic.projection_try(p_event bloodbank.events, out reason text, out state text)
+language plpgsql
+as $$
+begin
+  reason := 'The event ' || logic.projection_fault(p_event.event_type, p_event.payload);
+  if reason is not null then
+    state := 'IM400';
+    return;
+  end if;
+  perform logic.projection_write(array[p_event.position]);
+exception
+  when others or assert_failure then
+    if sqlstate ~ '^(40|53|55P03)' then
+      raise;
+    end if;
+    reason := sqlerrm;
+    state := sqlstate;
+end
+$$;
+comment on function logic.projection_try is 'Projects one event; answers the fault, nulls without one';
+
+create or replace function logic.project(p_positions bigint[]) returns void
+language plpgsql
+as $$
+declare
+  v_good bigint[];
+  v_fault record;
+begin
+  select array_agg(event.position) into v_good
+  from unnest(p_positions) as given (position)
+  join bloodbank.events as event on event.position = given.position
+  where logic.projection_fault(event.event_type, event.payload) is null;
+  begin
+    perform logic.projection_write(v_good);
+  exception
+    when others or assert_failure then
+      if sqlstate ~ '^(40|53|55P03)' then
+        raise;
+      end if;
+      v_good := '{}';
+  end;
+  for v_fault in
+    select bad.event_id, fault.reason, fault.state
+    from (
+      select event, event.event_id from unnest(p_positions) as given (position)
+      join bloodbank.events as event on event.position = given.position
+      where event.position <> all (coalesce(v_good, '{}'))
+      order by lower(event.payload ->> 'workflow_id'), event.position
+    ) as bad
+    cross join lateral logic.projection_try(bad.event) as fault
+    where fault.reason is not null
+  loop
+    perform logic.dead_letter('projection', v_fault.event_id, null, v_fault.reason, v_fault.state, 1);
+  end loop;
+end
+$$;
+comment on function logic.project is 'Projects the new events at these positions; one that cannot be is a dead letter';
+
+create or replace function logic.projectable(p_after bigint, p_upto bigint) returns bigint[]
+language sql
+stable
+as $$
+  select coalesce(array_agg(events.position), '{}') from bloodbank.events
+  where events.event_type = any (logic.projected_types())
+    and events.position > p_after and events.position <= p_upto
+    and logic.projection_fault(events.event_type, events.payload) is null
+$$;
+comment on function logic.projectable is 'The positions within a stretch of the log that can be projected';
+
+create or replace function logic.marks_below(p_marks jsonb, p_position bigint) returns jsonb
+language sql
+immutable
+as $$
+  select jsonb_object_agg(field, mark)
+  from jsonb_each(p_marks) as marks (field, mark)
+  where abs((mark ->> 1)::bigint) <= p_position
+$$;
+comment on function logic.marks_below is 'The marks set by events up to a position; null if there is none';
+
+-- Most of it happens beside the ingest: what lies below the floor, where nothing can appear any more, is read first and
+-- laid aside. Then workflows' events wait while the rest of the log is merged in and the rows that differ are written. Of
+-- what retention has removed the rows' own marks are the only witness, so those are kept.
+create or replace function ops.rebuild_projections(out events bigint, out changed bigint)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set work_mem = '64MB'
+as $$
+declare
+  v_floor bigint := logic.log_floor();
+  v_positions bigint[] := logic.projectable(0, v_floor);
+  v_rows bigint;
+begin
+  drop table if exists pg_temp.imi_rebuilt;
+  create temporary table imi_rebuilt (
+    workflow_id uuid, session_id uuid, marks jsonb not null, unique nulls not distinct (workflow_id, session_id));
+  insert into pg_temp.imi_rebuilt select * from logic.projection_marks(v_positions);
+  events := cardinality(v_positions);
+
+  lock table bloodbank.workflow_state, bloodbank.agent_sessions in share row exclusive mode;
+  v_positions := logic.projectable(v_floor, pg_sequence_last_value('bloodbank.events_position_seq'));
+  insert into pg_temp.imi_rebuilt as rebuilt select * from logic.projection_marks(v_positions)
+  on conflict (workflow_id, session_id) do update set marks = logic.marks_merge(rebuilt.marks, excluded.marks);
+  events := events + cardinality(v_positions);
+  if logic.log_pruned() > 0 then
+    insert into pg_temp.imi_rebuilt as rebuilt
+    select kept.workflow_id, kept.session_id, kept.marks
+    from (
+      select workflow_id, null::uuid as session_id, logic.marks_below(marks, logic.log_pruned()) as marks
+      from bloodbank.workflow_state
+      union all
+      select null, session_id, logic.marks_below(marks, logic.log_pruned()) from bloodbank.agent_sessions
+    ) as kept
+    where kept.marks is not null
+    on conflict (workflow_id, session_id) do update set marks = logic.marks_merge(rebuilt.marks, excluded.marks);
+  end if;
+  analyze pg_temp.imi_rebuilt;
+
+  insert into bloodbank.workflow_state as known
+  select fresh.*
+  from pg_temp.imi_rebuilt as rebuilt cross join lateral logic.workflow_row(rebuilt.workflow_id, rebuilt.marks) as fresh
+  where rebuilt.workflow_id is not null
+  on conflict (workflow_id) do update
+  set (project_name, current_phase, current_agent, started_at, updated_at, completed_at, metadata, correlation_ids,
+    last_event_id, marks) = (
+      excluded.project_name, excluded.current_phase, excluded.current_agent, excluded.started_at, excluded.updated_at,
+      excluded.completed_at, excluded.metadata, excluded.correlation_ids, excluded.last_event_id, excluded.marks)
+  where known.* is distinct from excluded.*;
+  get diagnostics changed = row_count;
+  insert into bloodbank.agent_sessions as known
+  select fresh.*
+  from pg_temp.imi_rebuilt as rebuilt cross join lateral logic.session_row(rebuilt.session_id, rebuilt.marks) as fresh
+  where rebuilt.session_id is not null
+  on conflict (session_id) do update
+  set (agent_type, agent_instance_id, checkpoint_id, workflow_id, started_at, last_active_at, completed_at, status, metadata,
+    marks) = (
+      excluded.agent_type, excluded.agent_instance_id, excluded.checkpoint_id, excluded.workflow_id, excluded.started_at,
+      excluded.last_active_at, excluded.completed_at, excluded.status, excluded.metadata, excluded.marks)
+  where known.* is distinct from excluded.*;
+  get diagnostics v_rows = row_count;
+  changed := changed + v_rows;
+  delete from bloodbank.agent_sessions as known
+  where not exists (select from pg_temp.imi_rebuilt as rebuilt where rebuilt.session_id = known.session_id);
+  get diagnostics v_rows = row_count;
+  changed := changed + v_rows;
+  delete from bloodbank.workflow_state as known
+  where not exists (select from pg_temp.imi_rebuilt as rebuilt where rebuilt.workflow_id = known.workflow_id);
+  get diagnostics v_rows = row_count;
+  changed := changed + v_rows;
+  drop table pg_temp.imi_rebuilt;
+end
+$$;
+comment on function ops.rebuild_projections() is
+  'Makes the workflows and agents'' sessions anew from the log: how many events told of them, and how many rows were not as they tell; while rows are written, workflows'' events wait';
