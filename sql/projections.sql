@@ -30,12 +30,12 @@ as $$
   from (
     select needs.n, case
       when coalesce(p_payload ->> needs.key, '') = '' then case when needs.is_needed then 'has no ' || needs.key end
-      when jsonb_typeof(p_payload -> needs.key) <> 'string' then format('has a %s that is no text', needs.key)
+      when jsonb_typeof(p_payload -> needs.key) <> 'string' then 'has no text in ' || needs.key
       when needs.longest is null and not logic.is_uuid(
           case needs.key when 'session_id' then regexp_replace(p_payload ->> 'session_id', '^agent-', '') else p_payload ->> needs.key end)
-        then format('has a %s that is no UUID', needs.key)
+        then 'has no UUID in ' || needs.key
       when char_length(p_payload ->> needs.key) > needs.longest
-        then format('has a %s of more than %s characters', needs.key, needs.longest)
+        then format('has more than %s characters in %s', needs.longest, needs.key)
       end as fault
     from (
       values
@@ -68,13 +68,13 @@ as $$
 $$;
 comment on function logic.projection_moment is 'When an event counts as having happened, in microseconds since 1970';
 
-create or replace function logic.moment_of(p_mark jsonb) returns timestamptz
+create or replace function logic.moment_of(p_moment text) returns timestamptz
 language sql
 stable
 as $$
-  select timestamptz 'epoch' + (p_mark ->> -1)::bigint * interval '1 microsecond'
+  select timestamptz 'epoch' + p_moment::bigint * interval '1 microsecond'
 $$;
-comment on function logic.moment_of is 'The time that a mark''s value is';
+comment on function logic.moment_of is 'The time that a moment is';
 
 -- The marks of a workflow, or of a session where session_id is not null. A cause's field is its id.
 create or replace function logic.projection_marks(p_positions bigint[])
@@ -104,7 +104,6 @@ as $$
     cross join lateral (
       values
         ('last_event_id', jsonb_build_array(moment, position, event_id)),
-        ('updated_at', jsonb_build_array(moment, position, moment)),
         ('started_at', jsonb_build_array(-moment - case event_type when 'bmad.workflow.started' then 0 else 10000000000000000 end, -position, moment)),
         ('project_name', case when event_type = 'bmad.workflow.started' then
           jsonb_build_array(moment, position, payload ->> 'project_name') end),
@@ -140,7 +139,6 @@ as $$
       values
         ('workflow_id', jsonb_build_array(moment, position, told.workflow_id)),
         ('agent_instance_id', jsonb_build_array(moment, position, payload ->> 'session_id')),
-        ('last_active_at', jsonb_build_array(moment, position, moment)),
         ('started_at', jsonb_build_array(-moment - case event_type when 'agent.handoff.accepted' then 0 else 10000000000000000 end, -position, moment)),
         ('agent_type', case when event_type = 'agent.handoff.accepted' then
           jsonb_build_array(moment, position, payload ->> 'agent_type') end),
@@ -188,9 +186,9 @@ as $$
     p_marks #>> '{project_name,-1}',
     p_marks #>> '{current_phase,-1}',
     p_marks #>> '{current_agent,-1}',
-    logic.moment_of(p_marks -> 'started_at'),
-    logic.moment_of(p_marks -> 'updated_at'),
-    logic.moment_of(p_marks -> 'completed_at'),
+    logic.moment_of(p_marks #>> '{started_at,-1}'),
+    logic.moment_of(p_marks #>> '{last_event_id,0}'),
+    logic.moment_of(p_marks #>> '{completed_at,-1}'),
     '{}'::jsonb,
     array(select field::uuid from causes where n <= 1000 order by n desc),
     (p_marks #>> '{last_event_id,-1}')::uuid,
@@ -208,10 +206,9 @@ as $$
     p_marks #>> '{agent_instance_id,-1}',
     p_marks #>> '{checkpoint_id,-1}',
     (p_marks #>> '{workflow_id,-1}')::uuid,
-    logic.moment_of(p_marks -> 'started_at'),
-    logic.moment_of(p_marks -> 'last_active_at'),
-    case when p_marks #>> '{status,-1}' = 'completed' then
-      timestamptz 'epoch' + (p_marks #>> '{status,0}')::bigint * interval '1 microsecond' end,
+    logic.moment_of(p_marks #>> '{started_at,-1}'),
+    logic.moment_of(p_marks #>> '{agent_instance_id,0}'),
+    case when p_marks #>> '{status,-1}' = 'completed' then logic.moment_of(p_marks #>> '{status,0}') end,
     coalesce(p_marks #>> '{status,-1}', 'active'),
     '{}'::jsonb,
     p_marks
@@ -353,7 +350,6 @@ declare
   v_positions bigint[] := logic.projectable(0, v_floor);
   v_rows bigint;
 begin
-  drop table if exists pg_temp.imi_rebuilt;
   create temporary table imi_rebuilt (
     workflow_id uuid, session_id uuid, marks jsonb not null, unique nulls not distinct (workflow_id, session_id));
   insert into pg_temp.imi_rebuilt select * from logic.projection_marks(v_positions);
