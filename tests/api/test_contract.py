@@ -46,7 +46,7 @@ async def test_the_database_fits(database: Database) -> None:
         fresh = contract.load()
         await Calls(opened).bind(fresh)
     assert all(operation.statement for operation in fresh.operations)
-    assert len(fresh.operations) == 49
+    assert len(fresh.operations) == 53
 
 
 @pytest.mark.parametrize(
