@@ -1,11 +1,11 @@
 -- Dead letters: what could not be stored, handled or sent, with the reason, until somebody replays it.
 --
 -- The table is the desk: an event that failed is named by its id, what never became one is kept as the bytes that came.
--- Replaying a subscription's letter calls its handler with the event once more, a projection's projects it once more;
--- replaying the intake's judges the bytes once more and stores the event they mean, unless it is there already. A fault
--- renews the letter, it never makes another, and is an answer, not an exception: the renewed letter stays, and so does
--- the event imi.dead_letter.replayed that either outcome appends. What says nothing about the letter (a deadlock, no
--- memory, a lost connection) leaves it as it was.
+-- Replaying a subscription's letter calls its handler with the event once more, or puts it into the subscriber's queue that
+-- laid it aside (queues.sql); a projection's projects it once more; the intake's judges the bytes once more and stores the
+-- event they mean, unless it is there already. A fault renews the letter, it never makes another, and is an answer, not an
+-- exception: the renewed letter stays, and so does the event imi.dead_letter.replayed that either outcome appends. What
+-- says nothing about the letter (a deadlock, no memory, a lost connection) leaves it as it was.
 -- The letter's row is locked first, so of two replays at once the second finds it replayed; then the subscription's, so
 -- that its handler never runs twice at the same time; then whatever the handler touches.
 
@@ -58,10 +58,15 @@ declare
   v_handler regprocedure;
   v_event bloodbank.events;
 begin
+  v_event := logic.dead_letter_event(p_letter);
   select * into v_subscription from bloodbank.subscriptions where subscriptions.name = p_letter.subscription for update;
   if not found then
-    perform logic.dead_letter_refuse(p_letter, 'The subscription is gone', 'Insert it into bloodbank.subscriptions again',
-      jsonb_build_object('subscription', p_letter.subscription));
+    if to_regclass(format('pgmq.%I', 'q_' || p_letter.subscription)) is null then
+      perform logic.dead_letter_refuse(p_letter, 'The subscription is gone', 'Insert it into bloodbank.subscriptions again',
+        jsonb_build_object('subscription', p_letter.subscription));
+    end if;
+    perform pgmq.send(p_letter.subscription, logic.event_envelope(v_event)::jsonb);
+    return;
   end if;
   v_handler := logic.subscription_handler(v_subscription.handler);
   if v_handler is null then
@@ -69,7 +74,6 @@ begin
       'Create the function, with one argument of type bloodbank.events, or name another in bloodbank.subscriptions',
       jsonb_build_object('subscription', p_letter.subscription, 'handler', v_subscription.handler));
   end if;
-  v_event := logic.dead_letter_event(p_letter);
   begin
     execute format('select %s($1)', v_handler::oid::regproc) using v_event;
   exception
@@ -82,7 +86,8 @@ begin
   end;
 end
 $$;
-comment on function logic.dead_letter_handle is 'Calls the letter''s subscription with its event; answers the fault, nulls without one';
+comment on function logic.dead_letter_handle is
+  'Calls the letter''s subscription with its event, or puts that into the letter''s queue again; answers the fault, nulls without one';
 
 create or replace function logic.dead_letter_store(
   p_letter bloodbank.dead_letters, out event_id uuid, out reason text, out state text

@@ -22,7 +22,7 @@ begin
         ('imi_api', 'logic.key_check'), ('imi_api', 'logic.once'),
         ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics'),
         ('imi_worker', 'logic.relay_read'), ('imi_worker', 'logic.relay_move'), ('imi_worker', 'logic.relay_deliver'),
-        ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'),
+        ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'), ('imi_subscriber', 'ops.lay_aside'),
         ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),
         ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt'),
         ('imi_worker', 'logic.intake'), ('imi_worker', 'logic.intake_refuse'),

@@ -2,7 +2,8 @@
 --
 -- A subscriber is a login in imi_subscriber. `ops.subscribe` makes its queue, or binds it anew, and gives the calling
 -- login rights on that queue alone; the relay fills it (relay.sql), the pgmq client reads it. What a queue holds stays
--- until its subscriber deletes or archives it, so a queue that nobody reads any more is to be given up.
+-- until its subscriber deletes or archives it, so a queue that nobody reads any more is to be given up. What a subscriber
+-- cannot handle it lays aside with `ops.lay_aside`: a dead letter, which when replayed comes into the queue once more.
 
 create or replace function logic.queue_check(p_queue text) returns void
 language plpgsql
@@ -55,3 +56,23 @@ begin
 end
 $$;
 comment on function ops.unsubscribe is 'Gives a queue of the embedded bus up, with what it still holds; false if there is none';
+
+create or replace function ops.lay_aside(p_queue text, p_msg_id bigint, p_reason text) returns uuid
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_message jsonb;
+begin
+  perform logic.queue_check(p_queue);
+  if to_regclass('pgmq.q_' || p_queue) is null then
+    perform logic.fail(404, 'NOT_FOUND', 'Queue not found', jsonb_build_object('queue', p_queue));
+  end if;
+  execute format('delete from pgmq.%I where msg_id = $1 returning message', 'q_' || p_queue) into v_message using p_msg_id;
+  return (
+    select logic.dead_letter('subscription', (v_message ->> 'event_id')::uuid, null, coalesce(p_reason, 'No reason given'), null, 1, p_queue)
+    where v_message is not null);
+end
+$$;
+comment on function ops.lay_aside is 'Makes a dead letter of a message in the caller''s queue and answers its id; null if the message is no longer there';

@@ -59,7 +59,7 @@ class Database:
         return self.server.url_of(self.name)
 
     async def connect(self, who: str = "owner", **options: Any) -> asyncpg.Connection:
-        """Connect as `owner` (the role imi_owner), `superuser`, or a login: `api`, `reader`, `worker`."""
+        """Connect as `owner` (the role imi_owner), `superuser`, or a login: `api`, `reader`, `worker`, `subscriber`."""
         connection = await asyncpg.connect(self.url)
         if who == "superuser":
             return connection

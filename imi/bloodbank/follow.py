@@ -20,13 +20,15 @@ FAULTS = (BusError, DatabaseError, asyncpg.PostgresError, asyncpg.InterfaceError
 logger = logging.getLogger("imi.bloodbank")
 
 
-async def forever(url: str, what: str, work: Callable[[Follower], Awaitable[None]]) -> None:
-    """Give `work` a follower, and after any fault a new one, until this is cancelled."""
+async def forever(
+    url: str, what: str, work: Callable[[Follower], Awaitable[None]], kind: str = "worker"
+) -> None:
+    """Give `work` a follower with this kind of login, and after any fault a new one, until this is cancelled."""
     failed = 0
     while True:
         began = time.monotonic()
         try:
-            async with following(url) as follower:
+            async with following(url, kind) as follower:
                 await work(follower)
         except Exception as error:
             failed = 1 if time.monotonic() - began > 2 * LONGEST else failed + 1

@@ -43,18 +43,24 @@ class PublishError(Exception):
 
 
 async def publish_event(
-    event_type: str, payload: dict[str, Any], correlation_ids: Sequence[UUID | str] | None = None
+    event_type: str,
+    payload: dict[str, Any],
+    correlation_ids: Sequence[UUID | str] | None = None,
+    *,
+    event_id: UUID | None = None,
+    settings: config.Settings | None = None,
 ) -> UUID:
     """Publish an event and answer its id, once the broker or the log has it.
 
     `correlation_ids` are the events that caused this one; without any it is a root. UUIDs in the payload
-    become text. Nothing is sent, and ValueError raised, for an event type that is no words joined by dots, a
+    become text. `event_id` is for one who would publish the same event again after a crash: the log stores an
+    id once. `settings` are the environment's unless they are given. Nothing is sent, and ValueError raised, for an event type that is no words joined by dots, a
     payload that is no JSON object, larger than 1 MiB or not as its type's schema has it, and causes that are
     no UUIDs. Raises PublishError when the event is refused, or not taken within 10 s.
     """
-    event_id = uuid4()
+    event_id = event_id or uuid4()
     try:
-        settings = config.load()
+        settings = settings or config.load()
         body = _envelope(event_id, event_type, payload, correlation_ids, settings.agent)
         url = settings.rabbitmq_url
         if url:

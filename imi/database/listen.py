@@ -1,4 +1,4 @@
-"""A follower's connection: the worker's own, which hears when the log has grown."""
+"""A follower's connection: its login's own, which hears when the log has grown."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Follower:
 
 
 @contextlib.asynccontextmanager
-async def following(url: str) -> AsyncIterator[Follower]:
+async def following(url: str, kind: str = "worker") -> AsyncIterator[Follower]:
     """A follower with a connection of its own, for as long as this is entered. Raises DatabaseError."""
-    connection = await connect_as(url, "worker")
+    connection = await connect_as(url, kind)
     try:
         follower = Follower(connection)
         await follower.listen()

@@ -71,7 +71,7 @@ async def connect(url: str) -> Connection:
 
 
 async def connect_as(url: str, kind: str) -> Connection:
-    """Connect as the login of a kind (api, reader, worker). Raises DatabaseError."""
+    """Connect as the login of a kind (api, reader, worker, subscriber). Raises DatabaseError."""
     name, password = (await _logins(url))[kind]
     with _explained():
         return await asyncpg.connect(

@@ -1,7 +1,7 @@
 """Roles: the groups and the owner (db/roles.sql), and the logins of one database with their passwords.
 
-A login is named after its database, `<database>_api`, `_reader` and `_worker`, and is a member of the group
-imi_api, imi_reader or imi_worker. Its password is made here and kept in imi_meta.secrets, which only the
+A login is named after its database, `<database>_api`, `_reader`, `_worker` and `_subscriber` (`imi letta`), and
+is a member of the group imi_api, imi_reader, imi_worker or imi_subscriber. Its password is made here and kept in imi_meta.secrets, which only the
 owner reads; the server is sent the SCRAM verifier alone, so that no log of its can hold a password.
 """
 
@@ -20,7 +20,7 @@ from imi.database import DatabaseError, said
 if TYPE_CHECKING:
     from asyncpg import Connection
 
-KINDS = ("api", "reader", "worker")
+KINDS = ("api", "reader", "worker", "subscriber")
 LIMITS = {
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
@@ -37,7 +37,7 @@ def login(database: str, kind: str) -> str:
     if database == "imi":
         raise DatabaseError(
             "The database cannot be called imi: its logins would bear the names of the group roles imi_api, "
-            "imi_reader and imi_worker; call it imi_main, say"
+            "imi_reader, imi_worker and imi_subscriber; call it imi_main, say"
         )
     if len(name.encode()) > 63:
         raise DatabaseError(f"The database's name is too long: {name} has more than 63 bytes")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from imi.database import roles
 from imi.database.lanes import BEHAVIOUR
 
 OURS = (*BEHAVIOUR, "imi", "bloodbank", "imi_meta")
@@ -193,5 +194,5 @@ async def test_each_login_is_a_member_of_one_group(database, db):
                      join pg_roles as member on member.oid = pg_auth_members.member
                      join pg_roles as team on team.oid = pg_auth_members.roleid
                      where member.rolname like $1 || '\\_%' order by 1"""
-    expected = [f"{database.name}_{kind} in imi_{kind}" for kind in ("api", "reader", "worker")]
+    expected = [f"{database.name}_{kind} in imi_{kind}" for kind in sorted(roles.KINDS)]
     assert await names(db, memberships, database.name) == expected

@@ -112,3 +112,30 @@ async def test_patterns_must_be_patterns(db) -> None:
                 await db.execute("select ops.subscribe('some', $1)", patterns)
     with refused(400, "INVALID_PATTERN"):
         await db.execute("select ops.subscribe('some', array['a..b'])")
+
+
+async def test_what_a_subscriber_lays_aside_is_a_dead_letter_and_comes_again_when_replayed(
+    subscribers, connect
+) -> None:
+    ada, bob = subscribers
+    owner = await connect()
+    await ada.execute("select ops.subscribe('aside', array['a.#'])")
+    event = str(await owner.fetchval("select logic.event_append('a.b', '{\"n\": 1}', '{}')"))
+    await owner.execute("select logic.relay_deliver(500, 'test')")
+    read = "select msg_id, message from pgmq.read('aside', 0, 10)"
+    (message,) = await ada.fetch(read)
+    lay_aside = "select ops.lay_aside($1, $2, $3)"
+    with refused(403, "FORBIDDEN"):
+        await bob.execute(lay_aside, "aside", message["msg_id"], "mine")
+    with refused(404, "NOT_FOUND"):
+        await ada.execute(lay_aside, "nowhere", 1, "no such queue")
+    letter = await ada.fetchval(lay_aside, "aside", message["msg_id"], "too hard")
+    assert await ada.fetchval(lay_aside, "aside", message["msg_id"], "once more") is None
+    assert await ada.fetch(read) == []
+    row = await owner.fetchrow("select * from bloodbank.dead_letters where id = $1", letter)
+    assert (row["source"], row["subscription"], str(row["event_id"])) == ("subscription", "aside", event)
+    assert (row["reason"], row["attempts"], row["replayed_at"]) == ("too hard", 1, None)
+    assert await owner.fetchval("select ops.replay($1)", letter) == "replayed"
+    (again,) = await ada.fetch(read)
+    assert again["message"] == message["message"]
+    await ada.execute("select ops.unsubscribe('aside')")

@@ -1,0 +1,1 @@
+"""The hand-off: BMAD's requests become agents of another runtime, which is Letta."""

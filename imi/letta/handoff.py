@@ -1,0 +1,193 @@
+"""One request from BMAD to its end, whoever is away meanwhile and however often it is begun.
+
+What it publishes has ids made of the request's, so that a repeat is the same event, which the log stores once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from uuid import UUID, uuid5
+
+from imi import rules
+from imi.bloodbank import schemas
+from imi.bloodbank.envelope import fault
+from imi.bloodbank.publish import PublishError
+from imi.letta.runtime import Runtime, RuntimeAway, RuntimeClosed, RuntimeRefusal
+from imi.texts import parse
+
+REQUESTED = "bmad.workflow.handoff.requested"
+TRIES = 16  # of one step, some ten minutes
+FIRST, LONGEST = 1.0, 60.0  # seconds between two tries
+LOOK = 2.0  # seconds between two looks at an agent at work
+ENOUGH = 24 * 3600.0  # seconds that an agent may be at work
+TEXT = 64 << 10  # characters of a result or reason
+
+logger = logging.getLogger("imi.letta")
+Answer = TypeVar("Answer")
+
+
+class Publish(Protocol):
+    """publish_event, with the worker's settings."""
+
+    def __call__(
+        self, event_type: str, payload: dict[str, Any], correlation_ids: list[UUID], *, event_id: UUID
+    ) -> Awaitable[object]:
+        """Publish an event under this id."""
+
+
+class BadRequest(Exception):
+    """What came is no request; `request` is the part of it that one can answer, if there is one."""
+
+    def __init__(self, message: str, request: Request | None = None) -> None:
+        super().__init__(message)
+        self.request = request
+
+
+@dataclass(frozen=True)
+class Request:
+    """A hand-off that was asked for."""
+
+    id: UUID
+    payload: dict[str, Any]
+
+    @property
+    def context(self) -> str:
+        """The context as the text of a memory block."""
+        given = self.payload["context"]
+        return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, indent=2)
+
+
+def read(message: bytes) -> Request:
+    """The request that a message is. Raises BadRequest."""
+    if reason := fault(message):
+        raise BadRequest(f"The message {reason}")
+    envelope = parse(message)
+    event_id, payload = envelope.get("event_id"), envelope.get("payload")
+    if not isinstance(event_id, str) or not rules.UUID.fullmatch(event_id) or not isinstance(payload, dict):
+        raise BadRequest("The message is no envelope")
+    request = Request(UUID(event_id), payload)
+    if wrong := schemas.faults(REQUESTED, payload):
+        workflow_is_known = "workflow_id" in payload and all(each["path"] != "workflow_id" for each in wrong)
+        places = "; ".join(f"{each['path']} {each['message']}".strip() for each in wrong)
+        raise BadRequest(f"The request is not as its schema has it: {places}", request if workflow_is_known else None)
+    return request
+
+
+class Handoff:
+    """Hands requests over to a runtime, and says on the bus what becomes of them."""
+
+    def __init__(self, runtime: Runtime, publish: Publish) -> None:
+        self._runtime = runtime
+        self._publish = publish
+
+    async def take(self, message: bytes) -> str | None:
+        """Serve a request to its end. Answers None, or why the message is a dead letter."""
+        try:
+            request = read(message)
+        except BadRequest as error:
+            if error.request:
+                await self._say(error.request, "task.blocked", [error.request.id], reason=str(error))
+            return str(error)
+        known: dict[str, Any] = {}
+        cause = request.id
+        try:
+            agent = await self._patiently("agent", lambda: self._agent(request))
+            known = {"session_id": agent}
+            cause = await self._say(
+                request, "accepted", [cause], agent_type=self._runtime.agent_type,
+                accepted_from=request.payload["from_agent"], **known,
+            )  # fmt: skip
+            await self._patiently("start", lambda: self._runtime.start(agent, request.payload["task"]))
+            await self._follow(request, agent, cause)
+            await self._patiently("tidy", lambda: self._runtime.find(str(request.id)))
+        except RuntimeRefusal as error:
+            await self._say(request, "task.blocked", [cause], reason=str(error), **known)
+            return str(error)
+        return None
+
+    async def _agent(self, request: Request) -> str:
+        found = await self._runtime.find(str(request.id))
+        if found:
+            return found
+        to_agent, task = request.payload["to_agent"], request.payload["task"]
+        return await self._runtime.create(str(request.id), to_agent, task, request.context)
+
+    async def _follow(self, request: Request, agent: str, accepted: UUID) -> None:
+        until = time.monotonic() + ENOUGH
+        saved = None
+        while True:
+            progress = await self._patiently("look", lambda: self._runtime.look(agent))
+            if progress.checkpoint and progress.checkpoint != saved:
+                saved = progress.checkpoint
+                await self._say(
+                    request, "checkpoint.saved", [accepted], session_id=agent, checkpoint_id=saved
+                )
+            if progress.is_over and progress.stopped is None:
+                await self._say(
+                    request, "task.completed", [accepted], session_id=agent, result=_plain(progress.result)
+                )
+                return
+            if progress.is_over:
+                await self._say(
+                    request, "task.blocked", [accepted], session_id=agent, reason=progress.stopped
+                )
+                return
+            if time.monotonic() > until:
+                raise RuntimeRefusal(f"the agent was still at work after {ENOUGH / 3600:g} hours")
+            await asyncio.sleep(LOOK)
+
+    async def _say(self, request: Request, what: str, causes: list[UUID], **payload: Any) -> UUID:
+        """Publish what became of the request, and what belongs to it, until it is taken; the event's id."""
+        name = "agent.handoff.accepted" if what == "accepted" else f"agent.{self._runtime.agent_type}.{what}"
+        event_id = uuid5(request.id, f"{what} {payload.get('checkpoint_id', '')}".strip())
+        if "reason" in payload:
+            payload["reason"] = _plain(payload["reason"])
+        payload = {"workflow_id": request.payload["workflow_id"], **payload}
+        for pause in _pauses():
+            try:
+                await self._publish(name, payload, causes, event_id=event_id)
+                break
+            except PublishError as error:
+                _log(logging.WARNING, "an event waits for the bus", request=request.id, error=str(error))
+            await asyncio.sleep(pause)
+        _log(logging.INFO, name, request=request.id, event_id=event_id, **payload)
+        return event_id
+
+    async def _patiently(self, step: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What the runtime answers, in the end. Raises RuntimeRefusal."""
+        tries = 0
+        for pause in _pauses():
+            try:
+                return await ask()
+            except RuntimeClosed as error:  # it is not the request's fault, so this counts for nothing
+                _log(logging.ERROR, "the runtime lets nobody in", step=step, error=str(error))
+            except RuntimeAway as error:
+                tries += 1
+                _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
+                if tries == TRIES:
+                    raise RuntimeRefusal(f"{self._runtime.agent_type} failed {tries} times: {error}") from error
+            await asyncio.sleep(pause)
+        raise AssertionError
+
+
+def _pauses() -> Any:
+    pause = FIRST
+    while True:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(LONGEST, 2 * pause)
+
+
+def _plain(text: str) -> str:
+    """What the log can hold of a text from elsewhere."""
+    return text.replace("\0", "").encode(errors="replace").decode()[:TEXT]
+
+
+def _log(level: int, message: str, **fields: Any) -> None:
+    logger.log(level, message, extra={"fields": fields})
