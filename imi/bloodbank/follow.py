@@ -23,7 +23,7 @@ logger = logging.getLogger("imi.bloodbank")
 async def forever(
     url: str, what: str, work: Callable[[Follower], Awaitable[None]], kind: str = "worker"
 ) -> None:
-    """Give `work` a follower with this kind of login, and after any fault a new one, until this is cancelled."""
+    """Give `work` a follower with such a login, and after any fault a new one, until this is cancelled."""
     failed = 0
     while True:
         began = time.monotonic()

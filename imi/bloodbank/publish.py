@@ -53,10 +53,11 @@ async def publish_event(
     """Publish an event and answer its id, once the broker or the log has it.
 
     `correlation_ids` are the events that caused this one; without any it is a root. UUIDs in the payload
-    become text. `event_id` is for one who would publish the same event again after a crash: the log stores an
-    id once. `settings` are the environment's unless they are given. Nothing is sent, and ValueError raised, for an event type that is no words joined by dots, a
-    payload that is no JSON object, larger than 1 MiB or not as its type's schema has it, and causes that are
-    no UUIDs. Raises PublishError when the event is refused, or not taken within 10 s.
+    become text. `event_id` is for whoever may publish the same event again after a crash: the log stores an
+    id once. `settings` are the environment's unless they are given. Nothing is sent, and ValueError raised,
+    for an event type that is no words joined by dots, a payload that is no JSON object, larger than 1 MiB or
+    not as its type's schema has it, and causes that are no UUIDs. Raises PublishError when the event is
+    refused, or not taken within 10 s.
     """
     event_id = event_id or uuid4()
     try:

@@ -28,6 +28,7 @@ COMMANDS = {
         "up": ("up", "Run all of iMi in one process: database, API, bus."),
         "serve": ("up", "Run the API alone, for many processes or machines."),
         "worker": ("up", "Run the bus alone: what is sent, taken in and followed."),
+        "letta": ("letta", "Hand work from BMAD over to Letta's agents."),
         "db": ("db", "Migrate, back up, restore and look into the database."),
         "dead-letters": ("dead_letters", "What could not be stored or handled: list, show, replay."),
         "keys": ("keys", "Make, list and revoke API keys."),

@@ -51,7 +51,7 @@ def up(
     key to admin.key there, its URL to server.url (other commands find it there), and a backup a day to
     backups/ (the last seven are kept).
     """
-    _run(_up, host, port, env_file, as_json)
+    run(_up, host, port, env_file, as_json)
 
 
 @app.command("serve", epilog="Example: imi serve --port 8401")
@@ -67,7 +67,7 @@ def serve(
     The database must be migrated already; no key and no backup is made. What it changes reaches the bus
     through an `imi worker` or an `imi up` on the same database.
     """
-    _run(_serve, host, port, env_file, as_json)
+    run(_serve, host, port, env_file, as_json)
 
 
 @app.command("worker", epilog="Example: imi worker")
@@ -77,15 +77,16 @@ def worker(env_file: EnvFile = None, as_json: Json = False, debug: Debug = False
     It sends the log on, takes in what others publish on RabbitMQ, and runs the subscriptions. Of several one
     sends and the others stand by; the rest they share.
     """
-    _run(_worker, None, None, env_file, as_json, "the worker")
+    run(_worker, None, None, env_file, as_json, "the worker")
 
 
 Work = Callable[["Settings", AsyncExitStack], Coroutine[Any, Any, dict[str, str]]]
 
 
-def _run(
+def run(
     work: Work, host: str | None, port: int | None, env_file: Path | None, as_json: bool, what: str = "iMi"
 ) -> None:
+    """Do the work until Ctrl-C or SIGTERM, with settings and logs; what cannot be begun is a Failure."""
     import uvloop
 
     from imi import config, logs

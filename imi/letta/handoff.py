@@ -1,6 +1,6 @@
 """One request from BMAD to its end, whoever is away meanwhile and however often it is begun.
 
-What it publishes has ids made of the request's, so that a repeat is the same event, which the log stores once.
+What it publishes has ids made of the request's: a repeat is the same event, and the log stores that once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
@@ -19,7 +20,7 @@ from imi import rules
 from imi.bloodbank import schemas
 from imi.bloodbank.envelope import fault
 from imi.bloodbank.publish import PublishError
-from imi.letta.runtime import Runtime, RuntimeAway, RuntimeClosed, RuntimeRefusal
+from imi.letta.runtime import AwayError, ClosedError, RefusedError, Runtime
 from imi.texts import parse
 
 REQUESTED = "bmad.workflow.handoff.requested"
@@ -42,7 +43,7 @@ class Publish(Protocol):
         """Publish an event under this id."""
 
 
-class BadRequest(Exception):
+class RequestError(Exception):
     """What came is no request; `request` is the part of it that one can answer, if there is one."""
 
     def __init__(self, message: str, request: Request | None = None) -> None:
@@ -65,18 +66,20 @@ class Request:
 
 
 def read(message: bytes) -> Request:
-    """The request that a message is. Raises BadRequest."""
+    """The request that a message is. Raises RequestError."""
     if reason := fault(message):
-        raise BadRequest(f"The message {reason}")
+        raise RequestError(f"The message {reason}")
     envelope = parse(message)
     event_id, payload = envelope.get("event_id"), envelope.get("payload")
     if not isinstance(event_id, str) or not rules.UUID.fullmatch(event_id) or not isinstance(payload, dict):
-        raise BadRequest("The message is no envelope")
+        raise RequestError("The message is no envelope")
     request = Request(UUID(event_id), payload)
     if wrong := schemas.faults(REQUESTED, payload):
-        workflow_is_known = "workflow_id" in payload and all(each["path"] != "workflow_id" for each in wrong)
         places = "; ".join(f"{each['path']} {each['message']}".strip() for each in wrong)
-        raise BadRequest(f"The request is not as its schema has it: {places}", request if workflow_is_known else None)
+        names_its_workflow = "workflow_id" in payload and all(each["path"] != "workflow_id" for each in wrong)
+        raise RequestError(
+            f"The request is not as its schema has it: {places}", request if names_its_workflow else None
+        )
     return request
 
 
@@ -91,7 +94,7 @@ class Handoff:
         """Serve a request to its end. Answers None, or why the message is a dead letter."""
         try:
             request = read(message)
-        except BadRequest as error:
+        except RequestError as error:
             if error.request:
                 await self._say(error.request, "task.blocked", [error.request.id], reason=str(error))
             return str(error)
@@ -106,10 +109,11 @@ class Handoff:
             )  # fmt: skip
             await self._patiently("start", lambda: self._runtime.start(agent, request.payload["task"]))
             await self._follow(request, agent, cause)
-            await self._patiently("tidy", lambda: self._runtime.find(str(request.id)))
-        except RuntimeRefusal as error:
+        except RefusedError as error:
             await self._say(request, "task.blocked", [cause], reason=str(error), **known)
             return str(error)
+        with suppress(AwayError, ClosedError, RefusedError):  # a create that came through late
+            await self._runtime.find(str(request.id))
         return None
 
     async def _agent(self, request: Request) -> str:
@@ -140,7 +144,7 @@ class Handoff:
                 )
                 return
             if time.monotonic() > until:
-                raise RuntimeRefusal(f"the agent was still at work after {ENOUGH / 3600:g} hours")
+                raise RefusedError(f"the agent was still at work after {ENOUGH / 3600:g} hours")
             await asyncio.sleep(LOOK)
 
     async def _say(self, request: Request, what: str, causes: list[UUID], **payload: Any) -> UUID:
@@ -161,23 +165,23 @@ class Handoff:
         return event_id
 
     async def _patiently(self, step: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """What the runtime answers, in the end. Raises RuntimeRefusal."""
+        """What the runtime answers, in the end. Raises RefusedError."""
         tries = 0
         for pause in _pauses():
             try:
                 return await ask()
-            except RuntimeClosed as error:  # it is not the request's fault, so this counts for nothing
+            except ClosedError as error:  # it is not the request's fault, so this counts for nothing
                 _log(logging.ERROR, "the runtime lets nobody in", step=step, error=str(error))
-            except RuntimeAway as error:
+            except AwayError as error:
                 tries += 1
                 _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
                 if tries == TRIES:
-                    raise RuntimeRefusal(f"{self._runtime.agent_type} failed {tries} times: {error}") from error
+                    raise RefusedError(f"{self._runtime.agent_type} failed {tries} times: {error}") from error
             await asyncio.sleep(pause)
         raise AssertionError
 
 
-def _pauses() -> Any:
+def _pauses() -> Iterator[float]:
     pause = FIRST
     while True:
         yield pause * random.uniform(0.5, 1)

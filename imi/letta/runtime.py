@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class RuntimeAway(Exception):
+class AwayError(Exception):
     """It is away, or its answer is of no use: the same again later may go through."""
 
 
-class RuntimeClosed(Exception):
+class ClosedError(Exception):
     """It does not let this worker in, whatever is asked."""
 
 
-class RuntimeRefusal(Exception):
+class RefusedError(Exception):
     """It will not do this, however often it is asked."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import letta_client
 from letta_client import AsyncLetta
 
-from imi.letta.runtime import Progress, RuntimeAway, RuntimeClosed, RuntimeRefusal
+from imi.letta.runtime import AwayError, ClosedError, Progress, RefusedError
 
 TIMEOUT = 60.0  # seconds for one answer
 SIZE = 100_000  # characters of a memory block, Letta's default
@@ -46,12 +46,12 @@ class LettaRuntime:
             (await self._client.agents.list(limit=1)).items[:]  # /health asks for no key
             handles = [each.handle for each in await self._client.models.list()]
         if self._model not in handles:
-            raise RuntimeRefusal(f"it has no model {self._model}, but {', '.join(map(str, handles))}")
+            raise RefusedError(f"it has no model {self._model}, but {', '.join(map(str, handles))}")
 
     async def find(self, request: str) -> str | None:
         """Runtime.find; of several the one that has begun stays, or else the oldest."""
         tag = _tag(request)
-        with _answers(missing=RuntimeAway):  # a list is never missing: this is no Letta just now
+        with _answers(missing=AwayError):  # a list is never missing: this is no Letta just now
             page = self._client.agents.list(tags=[tag], order="asc", include=["agent.tags", "agent.blocks"])
             agents = sorted(
                 [(each.created_at, _id(each.id, "agent"), each) async for each in page if tag in each.tags],
@@ -97,7 +97,7 @@ class LettaRuntime:
         """Runtime.look"""
         run = await self._run(agent)
         if run is None:
-            raise RuntimeRefusal(f"it knows nothing any more of a run of {agent}")
+            raise RefusedError(f"it knows nothing any more of a run of {agent}")
         with _answers():
             steps = (await self._client.runs.steps.list(run.id, limit=NEWEST)).items
             checkpoint = next((_id(each.id, "step") for each in steps if each.status == "success"), None)
@@ -137,7 +137,7 @@ class LettaRuntime:
 
 
 @contextmanager
-def _answers(missing: type[Exception] | None = RuntimeRefusal) -> Iterator[None]:
+def _answers(missing: type[Exception] | None = RefusedError) -> Iterator[None]:
     """Raises ours for whatever the client raises; `missing` is for 404, or nothing."""
     try:
         yield
@@ -145,13 +145,13 @@ def _answers(missing: type[Exception] | None = RuntimeRefusal) -> Iterator[None]
         if missing:
             raise missing(_said(error)) from error
     except CLOSED as error:
-        raise RuntimeClosed(_said(error)) from error
+        raise ClosedError(_said(error)) from error
     except REFUSED as error:
-        raise RuntimeRefusal(_said(error)) from error
+        raise RefusedError(_said(error)) from error
     except letta_client.LettaError as error:
-        raise RuntimeAway(_said(error)) from error
+        raise AwayError(_said(error)) from error
     except USELESS as error:
-        raise RuntimeAway(f"an answer that is none: {type(error).__name__}: {error}") from error
+        raise AwayError(f"an answer that is none: {type(error).__name__}: {error}") from error
 
 
 def _said(error: letta_client.LettaError) -> str:
@@ -160,7 +160,9 @@ def _said(error: letta_client.LettaError) -> str:
 
 
 def _id(value: Any, kind: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(rf"{kind}-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}", value):
+    if not isinstance(value, str) or not re.fullmatch(
+        rf"{kind}-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}", value
+    ):
         raise ValueError(f"{value!r} is no id of a {kind}")
     return value
 

@@ -57,18 +57,21 @@ def running(python: str, server: Server) -> Iterator[Place]:
     port, model_port = free_ports(2)
     server.run("create database letta")
     server.run("create extension vector", database="letta")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LETTA_")} | {
-        "HOME": str(home),
-        "LETTA_PG_URI": database(server),
-        "LETTA_DISABLE_SQLALCHEMY_POOLING": "false",  # without the pool requests hang for a minute now and then
-        "LETTA_PG_POOL_SIZE": "5",
-        "LETTA_SERVER_SECURE": "true",
-        "LETTA_SERVER_PASSWORD": KEY,
-        "OPENAI_API_KEY": "sk-stub",
-        "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
+    environment = (
+        {name: value for name, value in os.environ.items() if not name.startswith("LETTA_")}
+        | {
+            "HOME": str(home),
+            "LETTA_PG_URI": database(server),
+            "LETTA_DISABLE_SQLALCHEMY_POOLING": "false",  # without the pool requests hang for a minute now and then
+            "LETTA_PG_POOL_SIZE": "5",
+            "LETTA_SERVER_SECURE": "true",
+            "LETTA_SERVER_PASSWORD": KEY,
+            "OPENAI_API_KEY": "sk-stub",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{model_port}/v1",
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+        }
+    )
     here = Path(python).absolute()  # not resolved: the link is what makes it the environment's
     place = Place(f"http://127.0.0.1:{port}", KEY, "openai-proxy/stub")
     with contextlib.ExitStack() as stack:

@@ -20,7 +20,9 @@ THINKING = 1.5  # seconds
 
 async def models(request: web.Request) -> web.Response:
     """GET /v1/models"""
-    return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "stub"}]})
+    return web.json_response(
+        {"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "stub"}]}
+    )
 
 
 async def complete(request: web.Request) -> web.Response:

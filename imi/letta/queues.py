@@ -1,0 +1,139 @@
+"""Where requests come from: `letta_handoff_queue`, on either bus.
+
+A request stays in the queue until it is served, and comes again after a crash; so many are served at a time.
+What cannot be served becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
+
+from imi.bloodbank.bus import BusError
+from imi.bloodbank.follow import FIRST, LONGEST, forever
+from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, LOOK, connected, said
+from imi.database.listen import Follower
+from imi.letta.handoff import REQUESTED
+
+QUEUE = "letta_handoff_queue"
+AT_ONCE = 20  # requests that are served side by side
+HIDDEN, RENEWED = (
+    15,
+    5.0,
+)  # seconds that the embedded bus hides a request in hands, and between two of its renewals
+
+logger = logging.getLogger("imi.letta")
+Take = Callable[[bytes], Awaitable[str | None]]
+"""Serves a message to its end; answers None, or why it is a dead letter."""
+
+
+async def embedded(url: str, take: Take) -> None:
+    """Serve what the embedded bus has for ever, with the login that is a subscriber."""
+
+    async def serve(follower: Follower) -> None:
+        hands: dict[int, asyncio.Task[str | None]] = {}
+        await follower.connection.execute("select ops.subscribe($1, $2)", QUEUE, [REQUESTED])
+        try:
+            renewed = time.monotonic()
+            while True:
+                rows = await follower.connection.fetch(
+                    "select * from pgmq.read($1, $2, $3)", QUEUE, HIDDEN, AT_ONCE - len(hands)
+                )
+                for row in rows:
+                    if row["msg_id"] not in hands:
+                        hands[row["msg_id"]] = asyncio.ensure_future(take(row["message"].encode()))
+                ended = [msg_id for msg_id, task in hands.items() if task.done()]
+                for msg_id in ended:
+                    await _settle(follower, msg_id, hands.pop(msg_id))
+                if time.monotonic() - renewed > RENEWED:
+                    renewed = time.monotonic()
+                    await _hide(follower, list(hands), HIDDEN)
+                await follower.rest(found=bool(rows or ended))
+        finally:
+            await _drop(list(hands.values()))
+            with contextlib.suppress(Exception):  # else they come by themselves, a little later
+                await _hide(follower, list(hands), 0)
+
+    await forever(url, "the hand-off", serve, "subscriber")
+
+
+async def _settle(follower: Follower, msg_id: int, task: asyncio.Task[str | None]) -> None:
+    if error := task.exception():
+        logger.error("a request comes again", exc_info=error)
+    elif reason := task.result():
+        await follower.connection.execute("select ops.lay_aside($1, $2, $3)", QUEUE, msg_id, reason)
+    else:
+        await follower.connection.execute("select pgmq.delete($1, $2::bigint)", QUEUE, msg_id)
+
+
+async def _hide(follower: Follower, msg_ids: list[int], seconds: int) -> None:
+    for msg_id in msg_ids:
+        await follower.connection.execute("select pgmq.set_vt($1, $2::bigint, $3)", QUEUE, msg_id, seconds)
+
+
+async def rabbitmq(url: str, exchange: str, take: Take) -> None:
+    """Serve what RabbitMQ has for ever; the desk of `imi worker` makes dead letters of what is rejected."""
+    failed = 0
+    while True:
+        began = time.monotonic()
+        try:
+            await _consume(url, exchange, take)
+        except (BusError, *FAULTS) as error:
+            failed = 1 if time.monotonic() - began > 2 * LONGEST else failed + 1
+            logger.warning("the hand-off waits", extra={"fields": {"error": said(error), "tries": failed}})
+        await asyncio.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
+
+
+async def _consume(url: str, exchange: str, take: Take) -> None:
+    hands: set[asyncio.Task[None]] = set()
+    connection = await connected(url)
+    try:
+        channel = await connection.channel()
+        assert isinstance(channel, Channel)
+        await channel.exchange_declare(exchange=exchange, exchange_type="topic", durable=True)
+        await channel.exchange_declare(exchange=DEAD, exchange_type="fanout", durable=True)
+        await channel.queue_declare(QUEUE, durable=True, arguments={"x-dead-letter-exchange": DEAD})
+        await channel.queue_bind(QUEUE, exchange, REQUESTED)
+        await channel.basic_qos(prefetch_count=AT_ONCE)
+        waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        await channel.basic_consume(QUEUE, waiting.put)
+        while not channel.is_closed and channel.consumers:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    task = asyncio.create_task(_serve(channel, await waiting.get(), take))
+                    hands.add(task)
+                    task.add_done_callback(hands.discard)
+    finally:
+        await _drop(list(hands))
+        with contextlib.suppress(*FAULTS):
+            async with asyncio.timeout(CONNECTED):
+                await connection.close()
+    raise BusError("the broker, or the queue, has gone")
+
+
+async def _serve(channel: Channel, message: DeliveredMessage, take: Take) -> None:
+    assert message.delivery_tag is not None
+    try:
+        reason = await take(message.body)
+    except Exception:
+        logger.exception("a request comes again")
+        await asyncio.sleep(LONGEST)
+        await channel.basic_nack(message.delivery_tag, requeue=True)
+        return
+    if reason:
+        await channel.basic_reject(message.delivery_tag, requeue=False)
+    else:
+        await channel.basic_ack(message.delivery_tag)
+
+
+async def _drop(tasks: list[asyncio.Task[str | None]] | list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
