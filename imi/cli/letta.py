@@ -59,7 +59,7 @@ async def _runtime(settings: Settings, stack: AsyncExitStack) -> Runtime:
     if not url or not model:
         name = "IMI_LETTA_MODEL" if url else "IMI_LETTA_BASE_URL"
         raise Failure(
-            "CONFIG", f"{name} is not set", "name your Letta server, and the handle of a model of it"
+            "CONFIG", f"{name} is not set", "name your Letta server, and the handle of a model that it has"
         )
     runtime = LettaRuntime(url, settings.letta_api_key, model, settings.letta_embedding)
     stack.push_async_callback(runtime.close)

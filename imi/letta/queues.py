@@ -24,10 +24,7 @@ from imi.letta.handoff import REQUESTED
 
 QUEUE = "letta_handoff_queue"
 AT_ONCE = 20  # requests that are served side by side
-HIDDEN, RENEWED = (
-    15,
-    5.0,
-)  # seconds that the embedded bus hides a request in hands, and between two of its renewals
+HIDDEN, RENEWED = 15, 5.0  # seconds that the embedded bus hides a request in hands; and until it is told anew
 
 logger = logging.getLogger("imi.letta")
 Take = Callable[[bytes], Awaitable[str | None]]

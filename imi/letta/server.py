@@ -1,8 +1,8 @@
 """Letta as a runtime, over its REST API with letta-client.
 
 The client repeats nothing by itself (`max_retries=0`): a create that it repeated could make a second agent.
-Agents are known by a tag, since their names are not unique. A task is a run in the background, so that its end
-can be asked for by whoever comes after a crash.
+Agents are known by a tag, since their names are not unique. A task is a run in the background, so that
+whoever comes after a crash can ask for its end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import letta_client
 from letta_client import AsyncLetta
 
+from imi import rules
 from imi.letta.runtime import AwayError, ClosedError, Progress, RefusedError
 
 TIMEOUT = 60.0  # seconds for one answer
@@ -63,7 +64,7 @@ class LettaRuntime:
         kept = (begun or [agents[0][1]])[0]
         for _, agent, state in agents:
             if agent != kept:
-                await self._delete(agent, [block.id for block in state.blocks])
+                await self._delete(agent, [str(block.id) for block in state.blocks])
         return kept
 
     async def create(self, request: str, name: str, task: str, context: str) -> str:
@@ -160,9 +161,7 @@ def _said(error: letta_client.LettaError) -> str:
 
 
 def _id(value: Any, kind: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(
-        rf"{kind}-[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}", value
-    ):
+    if not isinstance(value, str) or not rules.UUID.fullmatch(value.removeprefix(f"{kind}-")):
         raise ValueError(f"{value!r} is no id of a {kind}")
     return value
 
