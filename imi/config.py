@@ -139,8 +139,9 @@ def load(env_file: Path | None = None, strict: bool = False, dotenv: bool | None
     """Read the settings.
 
     `env_file` is the file named by --env-file, which must be there. `strict` is for up, serve, worker and
-    letta: an unknown IMI_ name stops them; elsewhere it is one warning. `dotenv` says whether the data directory's
-    own `.env` is read when no file is named; None means as `strict` (db reads it without being strict).
+    letta: an unknown IMI_ name stops them; elsewhere it is one warning. `dotenv` says whether the data
+    directory's own `.env` is read when no file is named; None means as `strict` (db reads it without being
+    strict).
     Raises ConfigError; no secret is ever in its message.
     """
     values = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}

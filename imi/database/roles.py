@@ -1,9 +1,9 @@
 """Roles: the groups and the owner (db/roles.sql), and the logins of one database with their passwords.
 
 A login is named after its database, `<database>_api`, `_reader`, `_worker` and `_subscriber` (imi letta's),
-and is a member of the group imi_api, imi_reader, imi_worker or imi_subscriber. Its password is made here and kept
-in imi_meta.secrets, which only the owner reads; the server is sent the SCRAM verifier alone, so that no log
-of its can hold a password.
+and is a member of the group imi_api, imi_reader, imi_worker or imi_subscriber. Its password is made here and
+kept in imi_meta.secrets, which only the owner reads; the server is sent the SCRAM verifier alone, so that no
+log of its can hold a password.
 """
 
 from __future__ import annotations
