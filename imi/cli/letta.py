@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from imi.letta.runtime import Runtime
 
 logger = logging.getLogger("imi.letta")
+BOUND = 5.0  # seconds
 app = group("The hand-off to Letta.")
 
 
@@ -37,16 +38,20 @@ async def _letta(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     from imi.letta.handoff import Handoff
 
     take = Handoff(await _runtime(settings, stack), partial(publish_event, settings=settings)).take
+    bound = asyncio.Event()
     if settings.rabbitmq_url:
-        serving = queues.rabbitmq(settings.rabbitmq_url, settings.exchange_name, take)
+        serving = queues.rabbitmq(settings.rabbitmq_url, settings.exchange_name, take, bound)
     else:
         from imi.database.pool import connect_as, located
 
         url = await stack.enter_async_context(located(settings))
         await (await connect_as(url, "subscriber")).close()  # a database that is not migrated is said at once
-        serving = queues.embedded(url, take)
+        serving = queues.embedded(url, take, bound)
     task = asyncio.create_task(serving)
     stack.push_async_callback(_stop, task)
+    with contextlib.suppress(TimeoutError):  # a bus that is away is waited for, and logged
+        async with asyncio.timeout(BOUND):
+            await bound.wait()
     return {"bus": "rabbitmq" if settings.rabbitmq_url else "embedded", "letta": str(settings.letta_base_url)}
 
 

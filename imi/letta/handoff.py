@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from uuid import UUID, uuid5
+from weakref import WeakValueDictionary
 
 from imi import rules
 from imi.bloodbank import schemas
@@ -89,6 +90,8 @@ class Handoff:
     def __init__(self, runtime: Runtime, publish: Publish) -> None:
         self._runtime = runtime
         self._publish = publish
+        # A request that was published twice comes twice, and perhaps at once.
+        self._hands: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     async def take(self, message: bytes) -> str | None:
         """Serve a request to its end. Answers None, or why the message is a dead letter."""
@@ -98,6 +101,10 @@ class Handoff:
             if error.request:
                 await self._say(error.request, "task.blocked", [error.request.id], reason=str(error))
             return str(error)
+        async with self._hands.setdefault(request.id, asyncio.Lock()):
+            return await self._serve(request)
+
+    async def _serve(self, request: Request) -> str | None:
         known: dict[str, Any] = {}
         cause = request.id
         try:

@@ -31,12 +31,14 @@ Take = Callable[[bytes], Awaitable[str | None]]
 """Serves a message to its end; answers None, or why it is a dead letter."""
 
 
-async def embedded(url: str, take: Take) -> None:
-    """Serve what the embedded bus has for ever, with the login that is a subscriber."""
+async def embedded(url: str, take: Take, bound: asyncio.Event) -> None:
+    """Serve what the embedded bus has for ever, with the login that is a subscriber; `bound` is set when
+    nothing that is published is missed any more."""
 
     async def serve(follower: Follower) -> None:
         hands: dict[int, asyncio.Task[str | None]] = {}
         await follower.connection.execute("select ops.subscribe($1, $2)", QUEUE, [REQUESTED])
+        bound.set()
         try:
             renewed = time.monotonic()
             while True:
@@ -75,20 +77,20 @@ async def _hide(follower: Follower, msg_ids: list[int], seconds: int) -> None:
         await follower.connection.execute("select pgmq.set_vt($1, $2::bigint, $3)", QUEUE, msg_id, seconds)
 
 
-async def rabbitmq(url: str, exchange: str, take: Take) -> None:
-    """Serve what RabbitMQ has for ever; the desk of `imi worker` makes dead letters of what is rejected."""
+async def rabbitmq(url: str, exchange: str, take: Take, bound: asyncio.Event) -> None:
+    """The same on RabbitMQ; the desk of `imi worker` makes dead letters of what is rejected."""
     failed = 0
     while True:
         began = time.monotonic()
         try:
-            await _consume(url, exchange, take)
+            await _consume(url, exchange, take, bound)
         except (BusError, *FAULTS) as error:
             failed = 1 if time.monotonic() - began > 2 * LONGEST else failed + 1
             logger.warning("the hand-off waits", extra={"fields": {"error": said(error), "tries": failed}})
         await asyncio.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
 
 
-async def _consume(url: str, exchange: str, take: Take) -> None:
+async def _consume(url: str, exchange: str, take: Take, bound: asyncio.Event) -> None:
     hands: set[asyncio.Task[None]] = set()
     connection = await connected(url)
     try:
@@ -98,6 +100,7 @@ async def _consume(url: str, exchange: str, take: Take) -> None:
         await channel.exchange_declare(exchange=DEAD, exchange_type="fanout", durable=True)
         await channel.queue_declare(QUEUE, durable=True, arguments={"x-dead-letter-exchange": DEAD})
         await channel.queue_bind(QUEUE, exchange, REQUESTED)
+        bound.set()
         await channel.basic_qos(prefetch_count=AT_ONCE)
         waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         await channel.basic_consume(QUEUE, waiting.put)

@@ -91,7 +91,7 @@ class Fake:
             return web.json_response({"trace_id": "", "detail": detail}, status=422)
         try:
             answer: web.StreamResponse = await handler(request)
-        except Refusal as refusal:
+        except FakeRefusalError as refusal:
             return web.json_response({"detail": refusal.detail}, status=refusal.status)
         return answer
 
@@ -105,17 +105,19 @@ class Fake:
         asked = await request.json()
         model, embedding, name = asked.get("model"), asked.get("embedding"), asked.get("name")
         if not model:
-            raise Refusal(400, "INVALID_ARGUMENT: Must specify either model or llm_config in request")
+            raise FakeRefusalError(
+                400, "INVALID_ARGUMENT: Must specify either model or llm_config in request"
+            )
         if "/" not in model:
-            raise Refusal(
+            raise FakeRefusalError(
                 400, "INVALID_ARGUMENT: The model handle should be in the format provider/model-name"
             )
         if model != MODEL:
-            raise Refusal(404, f"NOT_FOUND: Handle {model} not found, must be one of []")
+            raise FakeRefusalError(404, f"NOT_FOUND: Handle {model} not found, must be one of []")
         if embedding not in (None, EMBEDDING):
-            raise Refusal(400, f"INVALID_ARGUMENT: Embedding model {embedding} not found")
+            raise FakeRefusalError(400, f"INVALID_ARGUMENT: Embedding model {embedding} not found")
         if name is not None and not re.fullmatch(r"[\w '\-]+", name):
-            raise Refusal(500, f"Export failed: Agent name {name!r} contains invalid characters.")
+            raise FakeRefusalError(500, f"Export failed: Agent name {name!r} contains invalid characters.")
         made = [self._block(each) for each in asked.get("memory_blocks", [])]
         agent = {
             "id": new("agent"),
@@ -146,13 +148,13 @@ class Fake:
     async def retrieve(self, request: web.Request) -> web.Response:
         agent = self.agents.get(request.match_info["agent"])
         if not agent:
-            raise Refusal(404, f"Agent with ID {request.match_info['agent']} not found")
+            raise FakeRefusalError(404, f"Agent with ID {request.match_info['agent']} not found")
         return web.json_response(self._state(agent, request.query.getall("include", [])))
 
     async def delete(self, request: web.Request) -> web.Response:
         agent = request.match_info["agent"]
         if not self.agents.pop(agent, None):  # its blocks stay
-            raise Refusal(404, f"Agent not found with id='['{agent}']', access level in ['read']")
+            raise FakeRefusalError(404, f"Agent not found with id='['{agent}']', access level in ['read']")
         for run in [key for key, each in self.runs.items() if each["agent_id"] == agent]:
             del self.runs[run]
         return web.json_response({"message": f"Agent id={agent} successfully deleted"})
@@ -164,18 +166,18 @@ class Fake:
     async def block(self, request: web.Request) -> web.Response:
         block = self.blocks.get(request.match_info["block"])
         if not block:
-            raise Refusal(404, f"Block with id='{request.match_info['block']}' not found")
+            raise FakeRefusalError(404, f"Block with id='{request.match_info['block']}' not found")
         return web.json_response(block)
 
     async def delete_block(self, request: web.Request) -> web.Response:
         if not self.blocks.pop(request.match_info["block"], None):
-            raise Refusal(404, f"Block not found with id='{request.match_info['block']}'")
+            raise FakeRefusalError(404, f"Block not found with id='{request.match_info['block']}'")
         return web.json_response(None)
 
     async def message(self, request: web.Request) -> web.Response:
         agent = self.agents.get(request.match_info["agent"])
         if not agent:
-            raise Refusal(404, "Agent not found")
+            raise FakeRefusalError(404, "Agent not found")
         (said,) = (await request.json())["messages"]
         run = {
             "id": new("run"),
@@ -225,11 +227,11 @@ class Fake:
     def _run(self, request: web.Request) -> Json:
         run = request.match_info["run"]
         if not RUN.fullmatch(run):
-            raise Refusal(
+            raise FakeRefusalError(
                 400, f"INVALID_ARGUMENT: Invalid run ID format: {run}. Expected format: 'run-<uuid4>'"
             )
         if run not in self.runs:
-            raise Refusal(404, f"Run not found with id='['{run}']', access level in ['read']")
+            raise FakeRefusalError(404, f"Run not found with id='['{run}']', access level in ['read']")
         return self._worked(self.runs[run])
 
     def _worked(self, run: Json) -> Json:
@@ -272,7 +274,7 @@ class Fake:
         return agent | {"blocks": blocks, "memory": {"blocks": blocks}, "tools": [], "tags": tags}
 
 
-class Refusal(Exception):
+class FakeRefusalError(Exception):
     """An answer that is no success."""
 
     def __init__(self, status: int, detail: str) -> None:
