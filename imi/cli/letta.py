@@ -29,10 +29,11 @@ def letta(env_file: EnvFile = None, as_json: Json = False, debug: Debug = False)
     Needs IMI_LETTA_BASE_URL and IMI_LETTA_MODEL, and a server's IMI_LETTA_API_KEY. Reads RabbitMQ if
     IMI_RABBITMQ_URL is set, else the database of the `imi up` beside it. Run as many as you like.
     """
-    run(_letta, None, None, env_file, as_json, "the Letta worker")
+    run(work, None, None, env_file, as_json, "the Letta worker")
 
 
-async def _letta(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+async def work(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
+    """Serve requests until the stack is left; what of it people are shown."""
     from imi.bloodbank.publish import publish_event
     from imi.letta import queues
     from imi.letta.handoff import Handoff

@@ -1,0 +1,424 @@
+"""imi letta on both buses against the fake: one agent for each request, and an end of it, whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import pytest
+
+from imi.bloodbank import publish_event
+from imi.cli import letta as command
+from imi.config import Settings
+from imi.database import embedded
+from imi.letta import handoff, queues, server
+from tests.letta import fake
+from tests.letta.fake import Fake
+from tests.live import Live, running
+from tests.rabbitmq import broker
+
+REQUESTED, ACCEPTED = "bmad.workflow.handoff.requested", "agent.handoff.accepted"
+COMPLETED, BLOCKED = "agent.letta.task.completed", "agent.letta.task.blocked"
+SAVED = "agent.letta.checkpoint.saved"
+Event = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+def up(request: pytest.FixtureRequest) -> Iterator[Live]:
+    """A whole iMi on a bus."""
+    if request.param == "embedded":
+        with running() as live:
+            yield live
+    else:
+        with broker() as node, running(IMI_RABBITMQ_URL=node.url) as live:
+            yield live
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tries within a second."""
+    monkeypatch.setattr(handoff, "TRIES", 3)
+    monkeypatch.setattr(handoff, "FIRST", 0.05)
+    monkeypatch.setattr(handoff, "LONGEST", 0.2)
+    monkeypatch.setattr(handoff, "LOOK", 0.05)
+
+
+def settings_of(live: Live, letta: Fake) -> Settings:
+    return Settings(
+        data_dir=live.data_dir,
+        rabbitmq_url=live.settings.get("IMI_RABBITMQ_URL"),
+        letta_base_url=letta.url,
+        letta_api_key=fake.KEY,
+        letta_model=fake.MODEL,
+    )
+
+
+@asynccontextmanager
+async def working(live: Live, letta: Fake) -> AsyncIterator[None]:
+    """A worker in this process."""
+    async with AsyncExitStack() as stack:
+        await command.work(settings_of(live, letta), stack)
+        yield
+
+
+def started(live: Live, letta: Fake, **settings: str) -> subprocess.Popen[str]:
+    """`imi letta` in a process of its own; in another thread than the fake's, which it asks at once."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("IMI_")}
+    environment |= live.settings | {
+        "IMI_DATA_DIR": str(live.data_dir),
+        "IMI_LETTA_BASE_URL": letta.url,
+        "IMI_LETTA_API_KEY": fake.KEY,
+        "IMI_LETTA_MODEL": fake.MODEL,
+        "IMI_LOG_FILE": str(live.data_dir.with_suffix(".letta")),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "imi", "letta", "--json"],
+        env=environment | settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def process(live: Live, letta: Fake) -> AsyncIterator[subprocess.Popen[str]]:
+    """The same that has said that it is up; killed in the end if it still runs."""
+    worker = await asyncio.to_thread(started, live, letta)
+    try:
+        assert worker.stdout
+        said = await asyncio.to_thread(worker.stdout.readline)
+        assert json.loads(said)["data"]["letta"] == letta.url, said
+        yield worker
+    finally:
+        worker.kill()
+        await asyncio.to_thread(worker.communicate)
+
+
+async def ask(live: Live, letta: Fake, task: str = "do it", **more: Any) -> uuid.UUID:
+    """BMAD's request; its id."""
+    payload = {
+        "workflow_id": str(uuid.uuid4()),
+        "from_agent": "bmad-architect",
+        "to_agent": "letta-python-dev",
+        "task": task,
+        "context": {"brief": "docs/brief.md"},
+    }
+    event_id = more.pop("event_id", None)
+    return await publish_event(
+        REQUESTED, payload | more, event_id=event_id, settings=settings_of(live, letta)
+    )
+
+
+async def get(live: Live, path: str, **params: str) -> Any:
+    async with live.client() as client:
+        answer = await client.get(f"/api/v1{path}", params=params)
+    answer.raise_for_status()
+    return answer.json()
+
+
+async def effects(live: Live, cause: str | uuid.UUID) -> list[Event]:
+    found: list[Event] = await get(live, "/events", correlation_id=str(cause), order="asc")
+    return found
+
+
+async def effect(live: Live, cause: str | uuid.UUID, event_type: str) -> Event:
+    """The one of this type that the event has caused; waits for it."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [each for each in await effects(live, cause) if each["event_type"] == event_type]
+            if found:
+                assert len(found) == 1
+                return found[0]
+            await asyncio.sleep(0.05)
+
+
+async def letter(live: Live, request: uuid.UUID) -> Event:
+    """The dead letter of a request; waits for it."""
+    async with asyncio.timeout(60):
+        while True:
+            for each in (await get(live, "/dead-letters", limit="1000"))["items"]:
+                whole: Event = await get(live, f"/dead-letters/{each['id']}")
+                if str(request) in (whole["event_id"], json.loads(whole["raw"] or "{}").get("event_id")):
+                    return whole
+            await asyncio.sleep(0.05)
+
+
+async def until(look: Any) -> None:
+    async with asyncio.timeout(60):
+        while not look():
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_request_becomes_an_agent_that_works_and_ends(up: Live, letta: Fake) -> None:
+    call = {"label": "task", "old_string": "CALL", "new_string": "DONE"}
+    async with working(up, letta):
+        request = await ask(up, letta, f"CALL:memory_replace:{json.dumps(call)}", to_agent="dev/1")
+        accepted = await effect(up, request, ACCEPTED)
+        completed = await effect(up, accepted["event_id"], COMPLETED)
+        saved = await effect(up, accepted["event_id"], SAVED)
+    (agent,) = letta.agents.values()
+    (run,) = letta.runs.values()
+    asked = await get(up, f"/events/{request}")
+    workflow = asked["payload"]["workflow_id"]
+    assert accepted["payload"] == {
+        "workflow_id": workflow, "agent_type": "letta", "session_id": agent["id"],
+        "accepted_from": "bmad-architect",
+    }  # fmt: skip
+    assert accepted["correlation_ids"] == [str(request)]
+    assert [each["event_type"] for each in await effects(up, request)] == [ACCEPTED]
+    end = {"workflow_id": workflow, "session_id": agent["id"]}
+    assert saved["payload"] == end | {"checkpoint_id": run["steps"][-1]["id"]}
+    assert completed["payload"] == end | {"result": f"done: {asked['payload']['task']}"[:206]}
+    assert agent["name"] == "dev-1" and agent["tags"] == [f"imi:request:{request}"]
+    memory = {letta.blocks[each]["label"]: letta.blocks[each]["value"] for each in agent["blocks"]}
+    assert json.loads(memory["context"]) == {"brief": "docs/brief.md"}
+    assert memory["task"].startswith("DONE:memory_replace")
+    found = await get(up, "/events", workflow_id=workflow, order="asc")
+    assert [each["event_type"] for each in found] == [REQUESTED, ACCEPTED, SAVED, COMPLETED]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_the_same_request_twice_is_one_agent_and_one_run(up: Live, letta: Fake) -> None:
+    workflow, event_id = str(uuid.uuid4()), uuid.uuid4()
+    async with working(up, letta):
+        for _ in range(3):
+            await ask(up, letta, "SLOW", workflow_id=workflow, event_id=event_id)
+        accepted = await effect(up, event_id, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+        await ask(up, letta, "SLOW", workflow_id=workflow, event_id=event_id)
+        other = await ask(up, letta)
+        accepted = await effect(up, other, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert len(letta.agents) == len(letta.runs) == 2
+    assert len(await effects(up, event_id)) == 1
+
+
+async def test_a_worker_killed_between_create_and_publish_makes_no_second_agent(
+    up: Live, letta: Fake
+) -> None:
+    letta.released.clear()
+    async with process(up, letta) as worker:
+        request = await ask(up, letta)
+        await until(lambda: letta.agents)
+        worker.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(worker.wait)
+    assert await effects(up, request) == []
+    letta.released.set()
+    async with process(up, letta):
+        accepted = await effect(up, request, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert list(letta.agents) == [accepted["payload"]["session_id"]]
+    assert len(letta.runs) == 1
+
+
+async def test_a_worker_killed_or_stopped_while_the_agent_works_is_followed_by_another(
+    up: Live, letta: Fake
+) -> None:
+    letta.thinking = 3600.0
+    requests = []
+    for sign, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 0)):
+        async with process(up, letta) as worker:
+            requests.append(await ask(up, letta, "SLOW"))
+            await until(lambda: len(letta.runs) == len(requests))
+            await effect(up, requests[-1], ACCEPTED)
+            worker.send_signal(sign)
+            assert await asyncio.to_thread(worker.wait, 30) == code
+    letta.thinking = 0.0
+    async with process(up, letta):
+        for request in requests:
+            accepted = await effect(up, request, ACCEPTED)
+            await effect(up, accepted["event_id"], COMPLETED)
+    assert len(letta.agents) == len(letta.runs) == 2
+
+
+@pytest.mark.usefixtures("quick")
+async def test_letta_away_is_waited_for(
+    up: Live, letta: Fake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(handoff, "TRIES", 1000)
+    async with working(up, letta):
+        await letta.down()
+        request = await ask(up, letta)
+        await until(lambda: "the runtime waits" in caplog.messages)
+        assert await effects(up, request) == []
+        await letta.up()
+        accepted = await effect(up, request, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert len(letta.agents) == 1
+    (waited, *_) = [each for each in caplog.records if each.message == "the runtime waits"]
+    assert waited.fields["step"] == "agent" and "Connection error" in waited.fields["error"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_answer_that_comes_too_late_makes_no_second_agent(
+    up: Live, letta: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "TIMEOUT", 0.5)
+    letta.released.clear()
+    async with working(up, letta):
+        request = await ask(up, letta)
+        accepted = await effect(up, request, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert list(letta.agents) == [accepted["payload"]["session_id"]]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("fault", ["500", "429", "404", *fake.MALFORMED])
+async def test_what_letta_cannot_do_is_a_blocked_task_and_a_dead_letter(
+    up: Live, letta: Fake, fault: str
+) -> None:
+    async with working(up, letta):
+        letta.fault = fault
+        request = await ask(up, letta)
+        blocked = await effect(up, request, BLOCKED)
+        assert blocked["payload"].keys() == {"workflow_id", "reason"}
+        reason = blocked["payload"]["reason"]
+        assert reason.startswith("agent failed 3 times: ")
+        assert (fault if fault.isdigit() else "") in reason
+        dead = await letter(up, request)
+        assert dead["replayed_at"] is None and dead["sqlstate"] is None
+        if up.settings:
+            expected = ("intake", None, f"The broker gave it up: rejected from {queues.QUEUE}")
+        else:
+            expected = ("subscription", queues.QUEUE, reason)
+        assert (dead["source"], dead["subscription"], dead["reason"]) == expected
+        letta.fault = None
+        other = await ask(up, letta)  # the one that failed holds up nobody
+        accepted = await effect(up, other, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert len(letta.agents) == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_dead_letter_of_the_embedded_bus_is_served_when_it_is_replayed(up: Live, letta: Fake) -> None:
+    if up.settings:
+        pytest.skip("on RabbitMQ the request is published anew")
+    async with working(up, letta):
+        letta.fault = "500"
+        request = await ask(up, letta)
+        dead = await letter(up, request)
+        letta.fault = None
+        async with up.client() as client:
+            answer = await client.post(f"/api/v1/dead-letters/{dead['id']}/replay", json={})
+        assert answer.status_code == 200, answer.text
+        accepted = await effect(up, request, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_letta_that_breaks_while_the_agent_works_blocks_its_task(up: Live, letta: Fake) -> None:
+    letta.thinking = 3600.0
+    async with working(up, letta):
+        request = await ask(up, letta, "SLOW")
+        accepted = await effect(up, request, ACCEPTED)
+        await until(lambda: letta.runs)
+        letta.fault = "500"
+        blocked = await effect(up, accepted["event_id"], BLOCKED)
+    assert blocked["payload"]["session_id"] == accepted["payload"]["session_id"]
+    assert blocked["payload"]["reason"].startswith("look failed 3 times: InternalServerError")
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_agent_that_stops_blocks_its_task_and_is_no_dead_letter(up: Live, letta: Fake) -> None:
+    async with working(up, letta):
+        accepted = await effect(up, await ask(up, letta, "BROKEN"), ACCEPTED)
+        blocked = await effect(up, accepted["event_id"], BLOCKED)
+        stuck = await effect(up, await ask(up, letta, "SLOW " * 3), ACCEPTED)
+        await effect(up, stuck["event_id"], COMPLETED)
+    assert "the model is broken" in blocked["payload"]["reason"]
+    reasons = [each["event_id"] for each in (await get(up, "/dead-letters", limit="1000"))["items"]]
+    assert accepted["correlation_ids"][0] not in reasons
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_agent_that_never_ends_is_given_up(
+    up: Live, letta: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handoff, "ENOUGH", 0.0)
+    letta.thinking = 3600.0
+    async with working(up, letta):
+        accepted = await effect(up, await ask(up, letta, "SLOW"), ACCEPTED)
+        blocked = await effect(up, accepted["event_id"], BLOCKED)
+    assert "still at work" in blocked["payload"]["reason"]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_key_that_is_no_longer_right_blocks_no_task(
+    up: Live, letta: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with working(up, letta):
+        letta.fault = "401"
+        request = await ask(up, letta)
+        await until(lambda: len(letta.asked) > 10)  # more often than it would try in vain
+        assert await effects(up, request) == []
+        assert "the runtime lets nobody in" in caplog.messages
+        letta.fault = None
+        accepted = await effect(up, request, ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_request_that_is_none_is_a_dead_letter_and_blocked_if_its_workflow_is_known(
+    up: Live, letta: Fake
+) -> None:
+    workflow = str(uuid.uuid4())
+    envelope = {"source": {"host": "h", "type": "agent"}, "version": "1.0.0", "event_type": REQUESTED}
+    async with working(up, letta), up.client() as client:
+        for payload in ({"workflow_id": workflow, "task": 3}, {"workflow_id": "none"}):
+            answer = await client.post("/api/v1/events", json=envelope | {"payload": payload})
+            request = answer.json()["event_id"]
+            dead = await letter(up, request)
+            if payload["workflow_id"] == workflow:
+                blocked = await effect(up, request, BLOCKED)
+                assert "from_agent" in blocked["payload"]["reason"]
+                assert blocked["payload"]["workflow_id"] == workflow
+        assert await effects(up, request) == []
+        assert up.settings or "workflow_id" in dead["reason"]
+    assert letta.agents == {}
+
+
+async def test_it_says_at_once_what_is_wrong_for_good(up: Live, letta: Fake) -> None:
+    for setting, value, message in (
+        ("IMI_LETTA_BASE_URL", "", "IMI_LETTA_BASE_URL is not set"),
+        ("IMI_LETTA_MODEL", "", "IMI_LETTA_MODEL is not set"),
+        ("IMI_LETTA_API_KEY", "wrong", "does not let us in"),
+        ("IMI_LETTA_MODEL", "openai/none", f"no model openai/none, but letta/letta-free, {fake.MODEL}"),
+    ):
+        worker = await asyncio.to_thread(started, up, letta, **{setting: value})
+        said, _ = await asyncio.to_thread(worker.communicate, None, 60)
+        error = json.loads(said)["error"]
+        assert worker.returncode == 1 and error["code"] == "CONFIG" and message in error["message"], said
+    assert letta.agents == {}
+
+
+async def test_its_log_is_json_lines(up: Live, letta: Fake) -> None:
+    async with process(up, letta):
+        accepted = await effect(up, await ask(up, letta), ACCEPTED)
+        await effect(up, accepted["event_id"], COMPLETED)
+    lines = [json.loads(each) for each in up.data_dir.with_suffix(".letta").read_text().splitlines()]
+    (line,) = [each for each in lines if each.get("event_id") == accepted["event_id"]]
+    assert (line["message"], line["logger"], line["level"]) == (ACCEPTED, "imi.letta", "INFO")
+    assert fake.KEY not in up.data_dir.with_suffix(".letta").read_text()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_where_the_workflow_stands(up: Live, letta: Fake) -> None:
+    async with working(up, letta):
+        request = await ask(up, letta)
+        accepted = await effect(up, request, ACCEPTED)
+    workflow = accepted["payload"]["workflow_id"]
+    cluster, users = await asyncio.to_thread(embedded.join, up.data_dir)
+    try:
+        owner = await asyncpg.connect(embedded.url(cluster))
+        state = "select current_agent from bloodbank.workflow_state where workflow_id = $1"
+        assert await owner.fetchval(state, uuid.UUID(workflow)) == "letta-python-dev"
+        await owner.close()
+    finally:
+        await asyncio.to_thread(embedded.leave, cluster, users)
