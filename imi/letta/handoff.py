@@ -108,13 +108,13 @@ class Handoff:
         known: dict[str, Any] = {}
         cause = request.id
         try:
-            agent = await self._patiently("agent", lambda: self._agent(request))
+            agent = await self._patiently("making the agent", lambda: self._agent(request))
             known = {"session_id": agent}
             cause = await self._say(
                 request, "accepted", [cause], agent_type=self._runtime.agent_type,
                 accepted_from=request.payload["from_agent"], **known,
             )  # fmt: skip
-            await self._patiently("start", lambda: self._runtime.start(agent, request.payload["task"]))
+            await self._patiently("starting it", lambda: self._runtime.start(agent, request.payload["task"]))
             await self._follow(request, agent, cause)
         except RefusedError as error:
             await self._say(request, "task.blocked", [cause], reason=str(error), **known)
@@ -134,7 +134,7 @@ class Handoff:
         until = time.monotonic() + ENOUGH
         saved = None
         while True:
-            progress = await self._patiently("look", lambda: self._runtime.look(agent))
+            progress = await self._patiently("looking at it", lambda: self._runtime.look(agent))
             if progress.checkpoint and progress.checkpoint != saved:
                 saved = progress.checkpoint
                 await self._say(
@@ -168,7 +168,8 @@ class Handoff:
             except PublishError as error:
                 _log(logging.WARNING, "an event waits for the bus", request=request.id, error=str(error))
             await asyncio.sleep(pause)
-        _log(logging.INFO, name, request=request.id, event_id=event_id, **payload)
+        shown = {key: value for key, value in payload.items() if key != "result"}
+        _log(logging.INFO, name, request=request.id, event_id=event_id, **shown)
         return event_id
 
     async def _patiently(self, step: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -183,7 +184,7 @@ class Handoff:
                 tries += 1
                 _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
                 if tries == TRIES:
-                    raise RefusedError(f"{self._runtime.agent_type} failed {tries} times: {error}") from error
+                    raise RefusedError(f"{step} failed {tries} times: {error}") from error
             await asyncio.sleep(pause)
         raise AssertionError
 

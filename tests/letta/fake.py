@@ -118,7 +118,8 @@ class Fake:
             raise FakeRefusalError(400, f"INVALID_ARGUMENT: Embedding model {embedding} not found")
         if name is not None and not re.fullmatch(r"[\w '\-]+", name):
             raise FakeRefusalError(500, f"Export failed: Agent name {name!r} contains invalid characters.")
-        made = [self._block(each) for each in asked.get("memory_blocks", [])]
+        memory = {each["label"]: each for each in reversed(asked.get("memory_blocks", []))}
+        made = [self._block(each) for each in reversed(memory.values())]
         agent = {
             "id": new("agent"),
             "name": name or "YieldingFlamingo",

@@ -70,14 +70,14 @@ async def test_only_create_shows_blocks_and_tags_without_being_asked(
     assert await memory(client, made.id) == {"task": "t"}
 
 
-async def test_names_and_labels_are_not_unique_and_limits_not_enforced(
+async def test_names_are_not_unique_a_label_s_first_block_stays_and_limits_are_not_enforced(
     client: AsyncLetta, place: Place
 ) -> None:
     name = f"twin {uuid.uuid4()}"
     blocks: list[Any] = [{"label": "task", "value": "x" * 50, "limit": 10}, {"label": "task", "value": ""}]
     for _ in range(2):
         made = await client.agents.create(name=name, model=place.model, memory_blocks=blocks)
-        assert len(made.blocks) == 2
+        assert [each.value for each in made.blocks] == ["x" * 50]
     assert len({each.id async for each in client.agents.list(name=name)}) == 2
 
 
