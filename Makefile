@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help setup needs run check test unit integration e2e bench bench-bus soak logs-% start-% stop-%
+.PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus soak logs-% start-% stop-%
 
 help: ## this list
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,10 +38,18 @@ unit: setup ## the rules: SQL functions and contract
 	$(PYTEST) tests/sql tests/api/test_contract.py
 
 integration: setup needs ## the doors: HTTP, the bus, command line, deployment, races
-	$(PYTEST) -n 2 --dist loadfile tests/api tests/bloodbank tests/cli tests/deploy tests/concurrency
+	$(PYTEST) -n 2 --dist loadfile tests/api tests/bloodbank tests/letta tests/cli tests/deploy tests/concurrency
 
 e2e: setup needs ## the whole: README's tour, the bus, faults, a browser
 	$(PYTEST) tests/e2e tests/faults
+
+test-letta: setup needs .letta-venv/ready ## the hand-off against a real Letta server, in an environment of its own
+	LETTA_SERVER_PYTHON=.letta-venv/bin/python $(PYTEST) tests/letta
+
+.letta-venv/ready: tests/letta/server-requirements.txt
+	$(PYTHON) -m venv .letta-venv
+	.letta-venv/bin/pip install --quiet --no-deps -r tests/letta/server-requirements.txt
+	@touch $@
 
 bench: setup ## requests/s and latencies beside their references
 	$(BIN)/python -m tests.bench

@@ -57,6 +57,7 @@ class Fake:
                 web.get("/v1/agents/{agent}", self.retrieve),
                 web.delete("/v1/agents/{agent}", self.delete),
                 web.get("/v1/agents/{agent}/core-memory/blocks", self.memory),
+                web.get("/v1/agents/{agent}/core-memory/blocks/{label}", self.labelled),
                 web.get("/v1/blocks/{block}", self.block),
                 web.delete("/v1/blocks/{block}", self.delete_block),
                 web.post("/v1/agents/{agent}/messages/async", self.message),
@@ -163,6 +164,13 @@ class Fake:
     async def memory(self, request: web.Request) -> web.Response:
         agent = self.agents.get(request.match_info["agent"], {"blocks": []})
         return web.json_response(page([self.blocks[each] for each in agent["blocks"]], request))
+
+    async def labelled(self, request: web.Request) -> web.Response:
+        agent, label = request.match_info["agent"], request.match_info["label"]
+        for block in self.agents.get(agent, {"blocks": []})["blocks"]:
+            if self.blocks[block]["label"] == label:
+                return web.json_response(self.blocks[block])
+        raise FakeRefusalError(404, f"No block with label '{label}' found for agent '{agent}'")
 
     async def block(self, request: web.Request) -> web.Response:
         block = self.blocks.get(request.match_info["block"])

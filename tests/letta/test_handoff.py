@@ -13,8 +13,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import aiormq
 import asyncpg
 import pytest
+import pytest_asyncio
+from letta_client import AsyncLetta
 
 from imi.bloodbank import publish_event
 from imi.cli import letta as command
@@ -23,6 +26,7 @@ from imi.database import embedded
 from imi.letta import handoff, queues, server
 from tests.letta import fake
 from tests.letta.fake import Fake
+from tests.letta.real import Place
 from tests.live import Live, running
 from tests.rabbitmq import broker
 
@@ -43,6 +47,37 @@ def up(request: pytest.FixtureRequest) -> Iterator[Live]:
             yield live
 
 
+@pytest_asyncio.fixture(autouse=True)
+async def nothing_left(up: Live) -> AsyncIterator[None]:
+    """What a worker has not acknowledged when a test is over comes to no other test."""
+    yield
+    if url := up.settings.get("IMI_RABBITMQ_URL"):
+        connection = await aiormq.connect(url)
+        channel = await connection.channel()
+        async with asyncio.timeout(30):
+            while (await channel.queue_declare(queues.QUEUE, passive=True)).consumer_count:
+                await asyncio.sleep(0.02)
+        await channel.queue_purge(queues.QUEUE)
+        await connection.close()
+    else:
+        async with owner_of(up) as owner:
+            await owner.execute("select pgmq.purge_queue($1)", queues.QUEUE)
+
+
+@asynccontextmanager
+async def owner_of(live: Live) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the database's owner."""
+    cluster, users = await asyncio.to_thread(embedded.join, live.data_dir)
+    try:
+        owner = await asyncpg.connect(embedded.url(cluster))
+        try:
+            yield owner
+        finally:
+            await owner.close()
+    finally:
+        await asyncio.to_thread(embedded.leave, cluster, users)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tries within a second."""
@@ -52,7 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handoff, "LOOK", 0.05)
 
 
-def settings_of(live: Live, letta: Fake) -> Settings:
+def settings_of(live: Live, letta: Fake | Place) -> Settings:
     return Settings(
         data_dir=live.data_dir,
         rabbitmq_url=live.settings.get("IMI_RABBITMQ_URL"),
@@ -63,7 +98,7 @@ def settings_of(live: Live, letta: Fake) -> Settings:
 
 
 @asynccontextmanager
-async def working(live: Live, letta: Fake) -> AsyncIterator[None]:
+async def working(live: Live, letta: Fake | Place) -> AsyncIterator[None]:
     """A worker in this process."""
     async with AsyncExitStack() as stack:
         await command.work(settings_of(live, letta), stack)
@@ -87,7 +122,7 @@ def started(live: Live, letta: Fake, **settings: str) -> subprocess.Popen[str]:
 
 
 @asynccontextmanager
-async def process(live: Live, letta: Fake) -> AsyncIterator[subprocess.Popen[str]]:
+async def process(live: Live, letta: Fake | Place) -> AsyncIterator[subprocess.Popen[str]]:
     """The same that has said that it is up; killed in the end if it still runs."""
     worker = await asyncio.to_thread(started, live, letta)
     try:
@@ -100,7 +135,7 @@ async def process(live: Live, letta: Fake) -> AsyncIterator[subprocess.Popen[str
         await asyncio.to_thread(worker.communicate)
 
 
-async def ask(live: Live, letta: Fake, task: str = "do it", **more: Any) -> uuid.UUID:
+async def ask(live: Live, letta: Fake | Place, task: str = "do it", **more: Any) -> uuid.UUID:
     """BMAD's request; its id."""
     payload = {
         "workflow_id": str(uuid.uuid4()),
@@ -398,6 +433,25 @@ async def test_it_says_at_once_what_is_wrong_for_good(up: Live, letta: Fake) -> 
     assert letta.agents == {}
 
 
+async def test_a_letta_server_does_what_a_request_asks(up: Live, place: Place) -> None:
+    call = {"label": "context", "old_string": "docs", "new_string": "doc"}
+    async with working(up, place):
+        request = await ask(up, place, f"CALL:memory_replace:{json.dumps(call)}")
+        accepted = await effect(up, request, ACCEPTED)
+        completed = await effect(up, accepted["event_id"], COMPLETED)
+        stopped = await effect(up, await ask(up, place, "BROKEN"), ACCEPTED)
+        blocked = await effect(up, stopped["event_id"], BLOCKED)
+    assert completed["payload"]["result"].startswith("done: CALL:memory_replace")
+    assert "the model is broken" in blocked["payload"]["reason"]
+    saved = [each for each in await effects(up, accepted["event_id"]) if each["event_type"] == SAVED]
+    assert saved and all(each["payload"]["checkpoint_id"].startswith("step-") for each in saved)
+    async with AsyncLetta(base_url=place.url, api_key=fake.KEY, max_retries=0) as client:
+        agents = [each async for each in client.agents.list(tags=[f"imi:request:{request}"])]
+        assert [each.id for each in agents] == [accepted["payload"]["session_id"]]
+        block = await client.agents.blocks.retrieve("context", agent_id=agents[0].id)
+        assert json.loads(block.value) == {"brief": "doc/brief.md"}
+
+
 async def test_its_log_is_json_lines(up: Live, letta: Fake) -> None:
     async with process(up, letta):
         accepted = await effect(up, await ask(up, letta), ACCEPTED)
@@ -415,11 +469,6 @@ async def test_where_the_workflow_stands(up: Live, letta: Fake) -> None:
         request = await ask(up, letta)
         accepted = await effect(up, request, ACCEPTED)
     workflow = accepted["payload"]["workflow_id"]
-    cluster, users = await asyncio.to_thread(embedded.join, up.data_dir)
-    try:
-        owner = await asyncpg.connect(embedded.url(cluster))
+    async with owner_of(up) as owner:
         state = "select current_agent from bloodbank.workflow_state where workflow_id = $1"
         assert await owner.fetchval(state, uuid.UUID(workflow)) == "letta-python-dev"
-        await owner.close()
-    finally:
-        await asyncio.to_thread(embedded.leave, cluster, users)

@@ -109,6 +109,10 @@ async def test_what_is_refused_and_how(client: AsyncLetta, place: Place) -> None
     unknown = client.agents.create(model=place.model, embedding="openai/nope")
     assert "Embedding model" in await refused(400, unknown)
     await refused(422, client.agents.retrieve("agent-123"))
+    made = await client.agents.create(model=place.model)
+    assert "No block with label" in await refused(
+        404, client.agents.blocks.retrieve("nope", agent_id=made.id)
+    )
     for call in (client.agents.retrieve, client.agents.delete):
         assert "not found" in await refused(404, call(f"agent-{NOBODY}"))
     message: list[Any] = [{"role": "user", "content": "x"}]
