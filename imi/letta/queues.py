@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from aiormq.exceptions import ChannelInvalidStateError
 
 from imi.bloodbank.bus import BusError
 from imi.bloodbank.follow import FIRST, LONGEST, forever
@@ -84,9 +85,13 @@ async def rabbitmq(url: str, exchange: str, take: Take, bound: asyncio.Event) ->
         began = time.monotonic()
         try:
             await _consume(url, exchange, take, bound)
-        except (BusError, *FAULTS) as error:
+        except Exception as error:
             failed = 1 if time.monotonic() - began > 2 * LONGEST else failed + 1
-            logger.warning("the hand-off waits", extra={"fields": {"error": said(error), "tries": failed}})
+            fields = {"error": said(error), "tries": failed}
+            if isinstance(error, (BusError, *FAULTS)):
+                logger.warning("the hand-off waits", extra={"fields": fields})
+            else:
+                logger.exception("the hand-off has a fault and goes on", extra={"fields": fields})
         await asyncio.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
 
 
@@ -119,18 +124,17 @@ async def _consume(url: str, exchange: str, take: Take, bound: asyncio.Event) ->
 
 
 async def _serve(channel: Channel, message: DeliveredMessage, take: Take) -> None:
-    assert message.delivery_tag is not None
-    try:
-        reason = await take(message.body)
-    except Exception:
-        logger.exception("a request comes again")
-        await asyncio.sleep(LONGEST)
-        await channel.basic_nack(message.delivery_tag, requeue=True)
-        return
-    if reason:
-        await channel.basic_reject(message.delivery_tag, requeue=False)
-    else:
-        await channel.basic_ack(message.delivery_tag)
+    tag = message.delivery_tag
+    assert tag is not None
+    with contextlib.suppress(ChannelInvalidStateError, *FAULTS):  # it comes again by itself
+        try:
+            reason = await take(message.body)
+        except Exception:
+            logger.exception("a request comes again")
+            await asyncio.sleep(LONGEST)
+            await channel.basic_nack(tag, requeue=True)
+            return
+        await (channel.basic_reject(tag, requeue=False) if reason else channel.basic_ack(tag))
 
 
 async def _drop(tasks: list[asyncio.Task[str | None]] | list[asyncio.Task[None]]) -> None:

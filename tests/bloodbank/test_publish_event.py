@@ -19,6 +19,7 @@ import pytest
 import imi.bloodbank
 from imi.bloodbank import PublishError, publish, publish_event
 from imi.bloodbank.rabbitmq import RabbitBus
+from imi.config import Settings
 from tests.live import Live, running
 from tests.rabbitmq import Broker
 
@@ -64,6 +65,25 @@ async def caused_by(up: Live, event_id: uuid.UUID) -> list[str]:
     async with up.client() as client:
         answer = await client.get("/api/v1/events", params={"correlation_id": str(event_id)})
     return [each["event_id"] for each in answer.json()]
+
+
+@pytest.mark.usefixtures("way")
+async def test_under_its_own_id_it_is_stored_once_however_often_it_is_published(up: Live) -> None:
+    event_id = uuid.uuid4()
+    for n in range(3):
+        assert await publish_event("test.again", {"n": n}, event_id=event_id) == event_id
+    last = await publish_event("test.last", {})
+    await in_log(up, last)
+    assert (await in_log(up, event_id))["payload"] == {"n": 0}
+    async with up.client() as client:
+        answer = await client.get("/api/v1/events", params={"event_type": "test.again"})
+    assert [each["event_id"] for each in answer.json()].count(str(event_id)) == 1
+
+
+async def test_settings_may_be_given(up: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMI_API_URL", "http://127.0.0.1:1")
+    given = Settings(data_dir=up.data_dir)
+    await in_log(up, await publish_event("test.given", {}, settings=given))
 
 
 @pytest.mark.usefixtures("way")

@@ -28,12 +28,13 @@ from tests.letta import fake
 from tests.letta.fake import Fake
 from tests.letta.real import Place
 from tests.live import Live, running
-from tests.rabbitmq import broker
+from tests.rabbitmq import Broker, broker
 
 REQUESTED, ACCEPTED = "bmad.workflow.handoff.requested", "agent.handoff.accepted"
 COMPLETED, BLOCKED = "agent.letta.task.completed", "agent.letta.task.blocked"
 SAVED = "agent.letta.checkpoint.saved"
 Event = dict[str, Any]
+nodes: dict[str, Broker] = {}
 
 
 @pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
@@ -44,6 +45,7 @@ def up(request: pytest.FixtureRequest) -> Iterator[Live]:
             yield live
     else:
         with broker() as node, running(IMI_RABBITMQ_URL=node.url) as live:
+            nodes[live.url] = node
             yield live
 
 
@@ -270,6 +272,28 @@ async def test_a_worker_killed_or_stopped_while_the_agent_works_is_followed_by_a
         for request in requests:
             accepted = await effect(up, request, ACCEPTED)
             await effect(up, accepted["event_id"], COMPLETED)
+    assert len(letta.agents) == len(letta.runs) == 2
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_bus_that_goes_away_while_the_agent_works_is_waited_for(up: Live, letta: Fake) -> None:
+    letta.thinking = 3600.0
+    async with working(up, letta):
+        request = await ask(up, letta, "SLOW")
+        accepted = await effect(up, request, ACCEPTED)
+        await until(lambda: letta.runs)
+        if node := nodes.get(up.url):
+            await asyncio.to_thread(node.kill)
+            letta.thinking = 0.0
+            await asyncio.to_thread(node.start)
+        else:
+            async with owner_of(up) as owner:
+                end = "select pg_terminate_backend(pid) from pg_stat_activity where usename like '%\\_subscriber'"
+                assert await owner.fetch(end) == [(True,)]
+            letta.thinking = 0.0
+        await effect(up, accepted["event_id"], COMPLETED)
+        other = await effect(up, await ask(up, letta), ACCEPTED)
+        await effect(up, other["event_id"], COMPLETED)
     assert len(letta.agents) == len(letta.runs) == 2
 
 
