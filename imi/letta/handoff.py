@@ -161,21 +161,22 @@ class Handoff:
         if "reason" in payload:
             payload["reason"] = _plain(payload["reason"])
         payload = {"workflow_id": request.payload["workflow_id"], **payload}
-        for pause in _pauses():
+        pauses = _pauses()
+        while True:
             try:
                 await self._publish(name, payload, causes, event_id=event_id)
                 break
             except PublishError as error:
                 _log(logging.WARNING, "an event waits for the bus", request=request.id, error=str(error))
-            await asyncio.sleep(pause)
+            await asyncio.sleep(next(pauses))
         shown = {key: value for key, value in payload.items() if key != "result"}
         _log(logging.INFO, name, request=request.id, event_id=event_id, **shown)
         return event_id
 
     async def _patiently(self, step: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """What the runtime answers, in the end. Raises RefusedError."""
-        tries = 0
-        for pause in _pauses():
+        tries, pauses = 0, _pauses()
+        while True:
             try:
                 return await ask()
             except ClosedError as error:  # it is not the request's fault, so this counts for nothing
@@ -185,8 +186,7 @@ class Handoff:
                 _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
                 if tries == TRIES:
                     raise RefusedError(f"{step} failed {tries} times: {error}") from error
-            await asyncio.sleep(pause)
-        raise AssertionError
+            await asyncio.sleep(next(pauses))
 
 
 def _pauses() -> Iterator[float]:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import letta_client
-from letta_client import AsyncLetta
+from letta_client import AsyncLetta, DefaultAsyncHttpxClient
 
 from imi import rules
 from imi.letta.runtime import AwayError, ClosedError, Progress, RefusedError
@@ -38,7 +39,9 @@ class LettaRuntime:
     def __init__(self, url: str, key: str | None, model: str, embedding: str | None) -> None:
         self._model = model
         self._optional = {"embedding": embedding} if embedding else {}
-        self._client = AsyncLetta(base_url=url, timeout=TIMEOUT, max_retries=0)
+        # What is on this machine is asked past any proxy.
+        http = DefaultAsyncHttpxClient(trust_env=not rules.is_loopback(urlsplit(url).hostname))
+        self._client = AsyncLetta(base_url=url, timeout=TIMEOUT, max_retries=0, http_client=http)
         self._client.api_key = key  # never LETTA_API_KEY, which may be the cloud's
 
     async def check(self) -> None:

@@ -128,6 +128,19 @@ async def test_health_does_not_ask_for_the_key(place: Place) -> None:
         assert await refused(401, stranger.agents.list(limit=1)) == "Unauthorized"
 
 
+async def test_a_server_on_this_machine_is_asked_past_any_proxy(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("LETTA_API_KEY", "somebody else's")
+    runtime = LettaRuntime(place.url, place.key, place.model, None)
+    await runtime.check()
+    await runtime.close()
+
+
 async def test_the_runtime_makes_one_agent_of_a_request(client: AsyncLetta, runtime: LettaRuntime) -> None:
     request, long = str(uuid.uuid4()), "é" * 150_000
     await runtime.check()
