@@ -11,6 +11,7 @@
 \ir relay.sql
 \ir intake.sql
 \ir subscriptions.sql
+\ir stream.sql
 \ir keys.sql
 \ir remotes.sql
 \ir work.sql

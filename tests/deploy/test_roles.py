@@ -10,8 +10,8 @@ from imi.database.lanes import BEHAVIOUR
 
 OURS = (*BEHAVIOUR, "imi", "bloodbank", "imi_meta")
 DOORS = {
-    "imi_api": {"key_check", "once"},
-    "imi_reader": {"health", "metrics"},
+    "imi_api": {"key_check", "once", "ticket_key"},
+    "imi_reader": {"health", "metrics", "stream_read", "stream_matches"},
     "imi_worker": {
         "relay_read",
         "relay_move",

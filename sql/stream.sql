@@ -1,0 +1,114 @@
+-- The stream: the log as those who watch it read it.
+--
+-- A page is what a stretch of the log below the floor (log.sql) holds for one filter, and where the next one begins. The
+-- server's tail reads without a filter and shares what it finds among its clients; a client that is behind reads pages of
+-- its own until it has met the tail. A page is bounded in rows looked at, rows and bytes, so nobody waits for another's
+-- history. A ticket is a short-lived stand-in for a key where a browser can send no header; the server signs it with a
+-- secret that is made here when it is first asked for, so that all servers of one database know it.
+
+-- Volatile, because it reads below the floor. Whether the page's beginning is still kept is asked last: retention moves
+-- its mark in the transaction that removes, so whatever the rows missed, the mark shows.
+create or replace function logic.stream_read(
+  p_after bigint,
+  p_event_type text,
+  p_workflow_id uuid,
+  p_limit integer,
+  out upto bigint, out behind boolean, out positions bigint[], out event_types text[], out concerned text[], out envelopes text[]
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_floor bigint := logic.log_floor();
+  v_regex text := logic.topic_regex(p_event_type);
+  v_bytes integer := 0;
+  v_event record;
+begin
+  if p_after is null then
+    upto := v_floor;
+    behind := false;
+    return;
+  elsif p_after > coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) then
+    perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
+      jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
+  end if;
+  upto := greatest(p_after, v_floor);
+  if p_workflow_id is null then
+    upto := coalesce((
+      select events.position from bloodbank.events
+      where events.position > p_after and events.position <= v_floor
+      order by events.position
+      offset 4999 limit 1), upto);
+  end if;
+  for v_event in execute format($query$
+    select events.position, events.event_type, logic.event_envelope(events)::text as envelope,
+      concat_ws(' ', events.payload ->> 'workflow_id', array_to_string(events.correlation_ids, ' ')) as concerned
+    from bloodbank.events
+    where events.position > $1 and events.position <= $2 %s %s
+    order by events.position
+    limit $5$query$,
+    case when v_regex is not null then 'and (''.'' || events.event_type) ~ $3' end,
+    case when p_workflow_id is not null then $filter$and events.event_id in (
+      select named.event_id from bloodbank.events as named where named.payload ->> 'workflow_id' = $4::text
+      union select causes.effect from bloodbank.causes where causes.cause = $4)$filter$ end)
+  using p_after, upto, v_regex, p_workflow_id, p_limit
+  loop
+    v_bytes := v_bytes + octet_length(v_event.envelope);
+    if v_bytes > 1 << 20 and positions is not null then
+      upto := positions[cardinality(positions)];
+      exit;
+    end if;
+    positions := positions || v_event.position;
+    event_types := event_types || v_event.event_type;
+    concerned := concerned || v_event.concerned;
+    envelopes := envelopes || v_event.envelope;
+    if cardinality(positions) = p_limit then
+      upto := v_event.position;
+    end if;
+  end loop;
+  if p_after between 1 and logic.log_pruned() - 1 then
+    perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
+      jsonb_build_object('after', p_after, 'oldest', logic.log_pruned()), 'Go on from params.oldest; what lay between is gone');
+  end if;
+  behind := upto < v_floor;
+end
+$$;
+comment on function logic.stream_read is
+  'The next events of the log for a filter, at most 1 MiB of them or one, and where to go on; with a null cursor only that';
+
+create or replace function logic.stream_matches(p_patterns text[], p_event_types text[], out pattern text, out event_type text)
+returns setof record
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select patterns.pattern, types.event_type
+  from (select given, logic.topic_regex(given) as regex from unnest(p_patterns) as given offset 0) as patterns (pattern, regex)
+  join unnest(p_event_types) as types (event_type) on ('.' || types.event_type) ~ patterns.regex
+$$;
+comment on function logic.stream_matches is 'Which of the event types each of the patterns matches, as logic.topic_matches says';
+
+-- Three random UUIDs carry 366 random bits, as in keys.sql.
+create or replace function logic.ticket_key() returns text
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_key text;
+begin
+  select secrets.value into v_key from imi_meta.secrets where secrets.name = 'ticket key';
+  if not found then
+    insert into imi_meta.secrets (name, value)
+    values ('ticket key', encode(
+      sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'hex'))
+    on conflict (name) do update set value = secrets.value
+    returning secrets.value into v_key;
+  end if;
+  return v_key;
+end
+$$;
+comment on function logic.ticket_key() is 'The secret that stream tickets are signed with; made when it is first asked for';
