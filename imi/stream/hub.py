@@ -1,0 +1,271 @@
+"""The clients of the stream, and the one reader that serves them all.
+
+The tail reads the log from the lowest cursor of those who follow it, and every client takes what lies beyond its own:
+so a client may join at any cursor near the end and neither loses nor repeats anything. Who is farther behind reads pages
+of its own first. What a client has not taken yet lies in its connection's buffer and is counted there, in bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from imi.bloodbank.follow import FAULTS, forever
+from imi.server.errors import translate
+from imi.stream import wire
+from imi.stream.wire import Message, Wire, messages
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+    from imi.database.listen import Follower
+
+READ = "select * from logic.stream_read($1::bigint, $2::text, $3::uuid, $4::integer)"
+MATCHES = "select pattern, event_type from logic.stream_matches($1::text[], $2::text[])"
+PAGE = 500  # events
+TICK = 0.02  # seconds between two writes to a client, at least
+BEAT = 30.0  # seconds between two heartbeats
+UNSENT = 4 << 20  # bytes a client may leave unread; one page more may come on top
+PATIENCE = 30.0  # seconds for a client that is behind to take a page
+LINGER = 10.0  # seconds for the last words of a connection
+KNOWN = 100_000  # pairs of pattern and type that are remembered
+READERS = 2  # pages that are read at a time for those who are behind
+
+logger = logging.getLogger("imi.stream")
+Read = Callable[..., Awaitable[Any]]
+
+
+class Client:
+    """One connection: its filter, and the position up to which it has been sent everything."""
+
+    __slots__ = ("beat", "catching_up", "cursor", "digest", "drain", "gone", "pattern", "transport", "wire", "workflow")
+
+    def __init__(
+        self, transport: asyncio.Transport, framing: Wire, drain: Callable[[], Awaitable[None]],
+        pattern: str | None, workflow: str | None, digest: str,
+    ) -> None:  # fmt: skip
+        self.transport = transport
+        self.wire = framing
+        self.drain = drain
+        self.pattern = pattern
+        self.workflow = workflow
+        self.digest = digest  # of the key that opened it
+        self.cursor = 0
+        self.beat = time.monotonic() + BEAT
+        self.catching_up: asyncio.Task[None] | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def say(self, cursor: int, body: bytes) -> None:
+        """Write one message."""
+        self.transport.write(self.wire(cursor, body))
+
+    def end(self, code: str, message: str, cursor: int, status: int = 1013) -> None:
+        """Say why, then close; drop the connection if even that is not taken."""
+        if self.transport.is_closing():
+            return
+        self.say(cursor, wire.error(code, message, cursor))
+        if self.wire is wire.websocket:
+            self.transport.write(wire.farewell(status))
+        self.transport.close()
+        asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
+
+
+class Group:
+    """The clients of one filter."""
+
+    __slots__ = ("batch", "clients", "pattern")
+
+    def __init__(self, pattern: str | None) -> None:
+        self.pattern = pattern
+        self.clients: set[Client] = set()
+        self.batch: list[Message] = []
+
+
+class Hub:
+    """Everybody who watches the log through this process."""
+
+    def __init__(self, url: str, read: Read, living: Callable[[str], Awaitable[bool]], registry: CollectorRegistry) -> None:
+        self.url = url
+        self.clients: set[Client] = set()
+        self.stopping = False
+        self._read = read  # the rows of a statement, from the pool of those who only read
+        self._living = living  # whether a key still opens anything
+        self._members: set[Client] = set()
+        self._joining: set[Client] = set()
+        self._groups: dict[str | None, dict[str | None, Group]] = {}  # by workflow, then pattern
+        self._known: dict[tuple[str, str], bool] = {}
+        self._anyone = asyncio.Event()
+        self._turn = asyncio.Semaphore(READERS)
+        self._tasks: list[asyncio.Task[None]] = []
+        Gauge("imi_stream_clients", "Clients of the stream", registry=registry).set_function(lambda: len(self.clients))
+        self._dropped = Counter("imi_stream_dropped", "Clients that could not keep up", registry=registry)
+
+    async def page(self, cursor: int | None, pattern: str | None, workflow: str | None) -> Record:
+        """What lies beyond a cursor; without one, where now is. Raises what asyncpg raises."""
+        async with self._turn:
+            return (await self._read(READ, cursor, pattern, workflow, PAGE))[0]
+
+    def enter(self, client: Client, row: Record) -> None:
+        """Send the client this page, all that has come since, and all that comes."""
+        self.clients.add(client)
+        client.catching_up = asyncio.create_task(self._catch_up(client, row))
+        if not self._tasks:
+            work = (forever(self.url, "the stream", self._follow, "reader"), self._pulse(), self._check())
+            self._tasks = [asyncio.create_task(each) for each in work]
+
+    def leave(self, client: Client) -> None:
+        """Forget a client."""
+        self.clients.discard(client)
+        self._joining.discard(client)
+        if client.catching_up:
+            client.catching_up.cancel()
+        if client in self._members:
+            self._members.discard(client)
+            groups = self._groups[client.workflow]
+            groups[client.pattern].clients.discard(client)
+            if not groups[client.pattern].clients:
+                del groups[client.pattern]
+            if not groups:
+                del self._groups[client.workflow]
+
+    async def stop(self) -> None:
+        """Tell everybody where to go on, and close."""
+        self.stopping = True
+        for client in [*self.clients]:
+            client.end("stopping", "the server stops; connect again with the cursor", client.cursor, 1012)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _catch_up(self, client: Client, row: Record) -> None:
+        try:
+            while True:
+                page = messages(row)
+                client.transport.write(b"".join(each.framed(client.wire) for each in page))
+                client.cursor = row["upto"]
+                if not row["behind"]:
+                    break
+                async with asyncio.timeout(PATIENCE):
+                    await client.drain()
+                row = await self.page(client.cursor, client.pattern, client.workflow)
+        except TimeoutError:
+            self._overflow(client)
+        except Exception as error:
+            self._refuse(client, error)
+        else:
+            client.catching_up = None
+            self._joining.add(client)
+            self._anyone.set()
+
+    def _overflow(self, client: Client) -> None:
+        self._dropped.inc()
+        client.end("overflow", "events come faster than they are read; go on from the cursor", client.cursor)
+
+    def _refuse(self, client: Client, error: Exception) -> None:
+        """End a client as the database says: what it asks for is gone, or the database is away."""
+        if not isinstance(error, FAULTS):
+            logger.exception("a client's page has a fault", exc_info=error)
+        said = translate(error, "").detail
+        oldest = said["params"].get("oldest", client.cursor)
+        client.end(said["code"].lower(), said["message"], oldest, 4410 if said["code"] == "GONE" else 1013)
+
+    async def _follow(self, follower: Follower) -> None:
+        while True:
+            await self._anyone.wait()
+            for client in self._joining:
+                self._members.add(client)
+                groups = self._groups.setdefault(client.workflow, {})
+                groups.setdefault(client.pattern, Group(client.pattern)).clients.add(client)
+            self._joining.clear()
+            if not self._members:
+                self._anyone.clear()
+                continue
+            members = [*self._members]
+            after = min(client.cursor for client in members)
+            try:
+                row = await follower.connection.fetchrow(READ, after, None, None, PAGE)
+            except asyncpg.PostgresError as error:
+                if not (error.sqlstate or "").startswith("IM"):
+                    raise
+                for client in members:
+                    if client.cursor == after:
+                        self._refuse(client, error)
+                        self.leave(client)
+                continue
+            page = messages(row)
+            if page:
+                await self._learn(follower.connection, {each.event_type for each in page})
+                self._deliver(page)
+            for client in members:
+                client.cursor = max(client.cursor, row["upto"])
+            if not row["behind"]:
+                if page:
+                    await asyncio.sleep(TICK)
+                await follower.rest(bool(page))
+
+    async def _learn(self, connection: Connection, types: set[str]) -> None:
+        """Ask for each pattern and type that are new to each other."""
+        if len(self._known) > KNOWN:
+            self._known.clear()
+        patterns = {pattern for groups in self._groups.values() for pattern in groups if pattern}
+        new = [(pattern, each) for pattern in patterns for each in types if (pattern, each) not in self._known]
+        if new:
+            self._known.update(dict.fromkeys(new, False))
+            rows = await connection.fetch(MATCHES, *map(list, map(set, zip(*new, strict=True))))
+            self._known.update(((row["pattern"], row["event_type"]), True) for row in rows)
+
+    def _deliver(self, page: list[Message]) -> None:
+        """Give every client what it has not had yet in one write, made once for all who get the same."""
+        filled = set()
+        for message in page:
+            for name in message.concerns:
+                for pattern, group in self._groups.get(name, {}).items():
+                    if pattern is None or self._known[pattern, message.event_type]:
+                        group.batch.append(message)
+                        filled.add(group)
+        for group in filled:
+            batch, group.batch = group.batch, []
+            positions = [message.position for message in batch]
+            writes: dict[tuple[Wire, int], bytes] = {}
+            for client in [*group.clients]:
+                first = bisect_right(positions, client.cursor)
+                if first == len(batch) or client.transport.is_closing():
+                    continue
+                if client.transport.get_write_buffer_size() > UNSENT:
+                    self._overflow(client)
+                    continue
+                key = client.wire, first
+                if key not in writes:
+                    writes[key] = b"".join(message.framed(client.wire) for message in batch[first:])
+                client.transport.write(writes[key])
+
+    async def _pulse(self) -> None:
+        """Heartbeats, and an end to those who have gone."""
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for client in [*self.clients]:
+                if client.transport.is_closing():
+                    if not client.gone.done():
+                        client.gone.set_result(None)
+                elif now >= client.beat:
+                    client.beat = now + BEAT
+                    client.say(client.cursor, wire.heartbeat(client.cursor))
+
+    async def _check(self) -> None:
+        """End the streams of keys that have been revoked or have expired."""
+        while True:
+            await asyncio.sleep(BEAT)
+            for digest in {client.digest for client in self.clients}:
+                with contextlib.suppress(*FAULTS):  # who cannot be asked about stays
+                    if not await self._living(digest):
+                        for client in [each for each in self.clients if each.digest == digest]:
+                            client.end("unauthenticated", "the key is revoked or has expired", client.cursor, 4401)
