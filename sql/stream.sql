@@ -44,7 +44,9 @@ begin
   end if;
   for v_event in execute format($query$
     select events.position, events.event_type, logic.event_envelope(events)::text as envelope,
-      concat_ws(' ', events.payload ->> 'workflow_id', array_to_string(events.correlation_ids, ' ')) as concerned
+      concat_ws(' ',
+        case when octet_length(events.payload ->> 'workflow_id') = 36 then events.payload ->> 'workflow_id' end,
+        array_to_string(events.correlation_ids, ' ')) as concerned
     from bloodbank.events
     where events.position > $1 and events.position <= $2 %s %s
     order by events.position

@@ -34,8 +34,12 @@ class PooledConnection(asyncpg.Connection):
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """`api` may do what the API does, `reader` cannot write; `probe` reads and waits for neither of them."""
+    """`api` may do what the API does, `reader` cannot write; `probe` reads and waits for neither of them.
 
+    `url` is the owner's, for connections that are nobody else's.
+    """
+
+    url: str
     api: Pool
     reader: Pool
     probe: Pool
@@ -121,7 +125,7 @@ async def pools(url: str, settings: Settings) -> AsyncIterator[Pools]:
             with _explained():
                 made.append(await pool)
             stack.push_async_callback(_close, pool)
-        yield Pools(*made)
+        yield Pools(url, *made)
 
 
 async def _close(pool: Pool) -> None:

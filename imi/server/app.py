@@ -28,6 +28,7 @@ from imi.server.contract import Contract, Operation, load
 from imi.server.errors import UNREADY, ApiError, invalid, translate
 from imi.server.observe import Metrics, Probes
 from imi.server.pages import pages
+from imi.stream.door import Door
 
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 JSON = re.compile(r'application/json *(; *charset="?utf-8"? *)?', re.IGNORECASE)
@@ -68,6 +69,7 @@ class Api:
         self.borders = Borders(settings)
         self.probes = Probes(calls.pools, bus)
         self.metrics = Metrics(calls.pools)
+        self.stream = Door(self)
         self.pages = pages(orjson.dumps(contract.document))
         self.host = socket.gethostname()
         start = secrets.token_hex(6)
@@ -78,9 +80,11 @@ class Api:
         exchange = Exchange(request, next(self.ids))
         logs.about.set(exchange.about)
         try:
-            reply = await self.answer(exchange)
+            reply: Reply | web.StreamResponse = await self.answer(exchange)
         except Exception as error:
             reply = self.refuse(exchange, error)
+        if isinstance(reply, web.StreamResponse):
+            return reply
         headers = {"X-Request-ID": exchange.id}
         if reply.body:
             headers["Content-Type"] = "application/json"
@@ -91,14 +95,16 @@ class Api:
         self.note(exchange, reply.status)
         return web.Response(status=reply.status, body=reply.body, headers=headers)
 
-    async def answer(self, exchange: Exchange) -> Reply:
-        """The reply, or an exception."""
+    async def answer(self, exchange: Exchange) -> Reply | web.StreamResponse:
+        """The reply, or a stream that has ended, or an exception."""
         methods, segments = self.contract.find(exchange.path)
         operation = methods.get(exchange.method)
         if operation is None:
             return await self.elsewhere(exchange, methods)
         exchange.route = operation.path
         self.borders.check(exchange.method, exchange.headers)
+        if not operation.function:
+            return await self.stream.operations[operation.id](exchange, operation)
         principal = await self.enter(exchange, operation.scope)
         given = operation.headers(exchange.headers)
         causes = [each.strip() for each in given.get("X-Correlation-ID", "").split(",") if each]
@@ -208,7 +214,7 @@ class Api:
 
 @asynccontextmanager
 async def serving(settings: Settings, pools: Pools, sock: socket.socket, bus: Bus) -> AsyncIterator[None]:
-    """Serve on a bound socket for as long as this is entered; then requests under way may end.
+    """Serve on a bound socket for as long as this is entered; then streams end, and requests under way may.
 
     Raises ContractError if database and contract do not fit, and ConfigError for IMI_AUTH=off on a host that
     others reach, and for an IMI_API_KEY of lower scope.
@@ -230,6 +236,7 @@ async def serving(settings: Settings, pools: Pools, sock: socket.socket, bus: Bu
         await web.SockSite(runner, sock, backlog=1024).start()
         yield
     finally:
+        await api.stream.hub.stop()
         await runner.cleanup()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
@@ -24,11 +24,12 @@ TAKEN = "Authorization, X-API-Key, Content-Type, Idempotency-Key, X-Agent-Id, X-
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whose key it is."""
+    """Whose key it is, and the key's SHA-256."""
 
     id: str
     name: str
     scope: str
+    digest: str = ""
 
     def require(self, scope: str) -> None:
         """403 unless the key's scope contains this one."""
@@ -39,6 +40,29 @@ class Principal:
 
 ANYBODY = Principal("none", "anybody", "admin")  # with IMI_AUTH=off
 OPERATOR = Principal("IMI_API_KEY", "IMI_API_KEY", "admin")
+
+
+class Attempts:
+    """What an address may do twenty times a minute."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._at: dict[str, list[float]] = {}  # by the address
+
+    def refuse(self, address: str) -> None:
+        """429 if this address has had its twenty."""
+        now = time.monotonic()
+        if len(recent := self._recent(address, now)) >= FAILURES:
+            wait = {"Retry-After": str(math.ceil(recent[0] + WINDOW - now))}
+            raise ApiError(429, "TOO_MANY_REQUESTS", f"Too many {self._what} from this address", headers=wait)
+
+    def add(self, address: str) -> None:
+        """Count one."""
+        now = time.monotonic()
+        _keep(self._at, address, [*self._recent(address, now), now])
+
+    def _recent(self, address: str, now: float) -> list[float]:
+        return [at for at in self._at.get(address, ()) if at > now - WINDOW]
 
 
 class Keys:
@@ -52,9 +76,10 @@ class Keys:
         self._auth = settings.auth
         self._look_up = look_up  # a key's SHA-256 -> its row (key_id, name, scope), or None
         self._own = _hash(settings.api_key) if settings.api_key else ""
+        self._operator = replace(OPERATOR, digest=self._own)
         self._good: dict[str, tuple[float, Principal]] = {}  # by the key's hash; until when it is believed
         self._looks: dict[str, asyncio.Future[Principal | None]] = {}  # under way
-        self._failures: dict[str, list[float]] = {}  # by the address
+        self.failures = Attempts("wrong keys")
 
     async def refuse_lesser(self) -> None:
         """Raise ConfigError if IMI_API_KEY, which opens everything, is stored with a lower scope."""
@@ -72,26 +97,25 @@ class Keys:
         scheme, _, key = headers.get("Authorization", "").partition(" ")
         key = key.strip() if scheme.lower() == "bearer" else headers.get("X-API-Key", "")
         if not key:
-            raise _unauthenticated(
+            raise unauthenticated(
                 "This needs a key", "Send Authorization: Bearer KEY (imi: --api-key or IMI_API_KEY)"
             )
-        digest, now = _hash(key), time.monotonic()
-        if digest == self._own:
-            return OPERATOR
-        until, known = self._good.get(digest, (0.0, None))
-        if known and now < until:
-            return known
-        failed = self._failed(address, now)
-        if not known and len(failed) >= FAILURES:
-            wait = {"Retry-After": str(math.ceil(failed[0] + WINDOW - now))}
-            raise ApiError(429, "TOO_MANY_REQUESTS", "Too many wrong keys from this address", headers=wait)
-        if principal := await self._look(digest):
+        digest = _hash(key)
+        if digest not in self._good and digest != self._own:
+            self.failures.refuse(address)
+        if principal := await self.holder(digest):
             return principal
-        _keep(self._failures, address, [*self._failed(address, now), now])  # others failed meanwhile
-        raise _unauthenticated("The key is unknown, expired or revoked", "imi keys create makes a new one")
+        self.failures.add(address)
+        raise unauthenticated("The key is unknown, expired or revoked", "imi keys create makes a new one")
 
-    def _failed(self, address: str, now: float) -> list[float]:
-        return [at for at in self._failures.get(address, ()) if at > now - WINDOW]
+    async def holder(self, digest: str) -> Principal | None:
+        """Whose key has this SHA-256, if it opens anything."""
+        if not self._auth:
+            return ANYBODY
+        if digest == self._own:
+            return self._operator
+        until, known = self._good.get(digest, (0.0, None))
+        return known if known and time.monotonic() < until else await self._look(digest)
 
     def _look(self, digest: str) -> Awaitable[Principal | None]:
         """What the database says, asked once for all who ask at the same time."""
@@ -107,7 +131,7 @@ class Keys:
         if row is None:
             self._good.pop(digest, None)
             return None
-        principal = Principal(row["key_id"], row["name"], row["scope"])
+        principal = Principal(row["key_id"], row["name"], row["scope"], digest)
         _keep(self._good, digest, (time.monotonic() + KEPT, principal))
         return principal
 
@@ -124,7 +148,8 @@ def _hash(key: str) -> str:
     return sha256(key.encode(errors="surrogateescape")).hexdigest()
 
 
-def _unauthenticated(message: str, hint: str) -> ApiError:
+def unauthenticated(message: str, hint: str) -> ApiError:
+    """401: try with a good key."""
     return ApiError(401, "UNAUTHENTICATED", message, hint=hint, headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -136,7 +161,7 @@ class Borders:
         self._origins = frozenset(settings.cors_origins)
 
     def check(self, method: str, headers: Mapping[str, str]) -> None:
-        """403 for a foreign host when there are no keys, and for a mutation from a foreign origin."""
+        """403 for a foreign host when there are no keys, and for all but a GET from a foreign origin."""
         host, origin = headers.get("Host"), headers.get("Origin")
         if not self._auth and not is_loopback(host):
             said = {"host": host and ascii(host)[1:-1]}  # it need not be UTF-8

@@ -45,7 +45,7 @@ class Operation:
     id: str
     method: str
     path: str
-    function: str
+    function: str  # or "": imi/stream answers it
     scope: str
     status: int
     batch: dict[str, int]  # calls that may go as one statement, and statements at a time; or {}
@@ -125,7 +125,7 @@ class Operation:
 
 
 class Contract:
-    """The document, its operations, and the way from a path to them."""
+    """The document, its operations but for those of the stream, and the way from a path to all of them."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -138,7 +138,7 @@ class Contract:
             branch["/"] = {
                 each.upper(): compiled(document, path, each, item) for each in METHODS if each in item
             }
-            self.operations += branch["/"].values()
+            self.operations += (each for each in branch["/"].values() if each.function)
 
     def find(self, path: str) -> tuple[dict[str, Operation], list[str]]:
         """The operations at a path by their methods, and the texts in place of {parameters}; or ({}, [])."""
@@ -223,7 +223,7 @@ def compiled(document: dict[str, Any], path: str, method: str, item: dict[str, A
         id=said["operationId"],
         method=method.upper(),
         path=path,
-        function=said["x-sql"],
+        function=said.get("x-sql", ""),
         scope=next(iter(said["security"][0].values()))[0],
         status=min(int(status) for status in said["responses"] if status.startswith("2")),
         batch=said.get("x-batch", {}),

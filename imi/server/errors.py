@@ -48,7 +48,7 @@ class ApiError(Exception):
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        self.detail = {"code": code, "message": message, "params": params or {}}
+        self.detail: dict[str, Any] = {"code": code, "message": message, "params": params or {}}
         if hint:
             self.detail["hint"] = hint
 

@@ -63,7 +63,7 @@ class Metrics:
     """The metrics of one server."""
 
     def __init__(self, pools: Pools) -> None:
-        self._registry = own = CollectorRegistry()
+        self.registry = own = CollectorRegistry()
         self._requests = Counter("imi_http_requests", "Requests answered", (*LABELS, "status"), registry=own)
         self._seconds = Histogram(
             "imi_http_request_seconds", "Time to the answer", LABELS, buckets=BUCKETS, registry=own
@@ -86,7 +86,7 @@ class Metrics:
     def page(self, figures: dict[str, Any]) -> Reply:
         """The page; `figures` are those of Probes."""
         self._figures = figures
-        return Reply(200, generate_latest(self._registry), PROMETHEUS)
+        return Reply(200, generate_latest(self.registry), PROMETHEUS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """What is read only when asked for."""

@@ -1,8 +1,9 @@
 """The clients of the stream, and the one reader that serves them all.
 
-The tail reads the log from the lowest cursor of those who follow it, and every client takes what lies beyond its own:
-so a client may join at any cursor near the end and neither loses nor repeats anything. Who is farther behind reads pages
-of its own first. What a client has not taken yet lies in its connection's buffer and is counted there, in bytes.
+The tail reads the log from the lowest cursor of those who follow it, and every client takes what lies beyond
+its own: so a client may join at any cursor near the end and neither loses nor repeats anything. Who is farther
+behind reads pages of its own first. What a client has not taken yet lies in its connection's buffer and is
+counted there, in bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from imi.bloodbank.follow import FAULTS, forever
 from imi.server.errors import translate
+from imi.stream import client as limits
 from imi.stream import wire
+from imi.stream.client import Client, Group
 from imi.stream.wire import Message, Wire, messages
 
 if TYPE_CHECKING:
@@ -32,10 +35,7 @@ READ = "select * from logic.stream_read($1::bigint, $2::text, $3::uuid, $4::inte
 MATCHES = "select pattern, event_type from logic.stream_matches($1::text[], $2::text[])"
 PAGE = 500  # events
 TICK = 0.02  # seconds between two writes to a client, at least
-BEAT = 30.0  # seconds between two heartbeats
-UNSENT = 4 << 20  # bytes a client may leave unread; one page more may come on top
 PATIENCE = 30.0  # seconds for a client that is behind to take a page
-LINGER = 10.0  # seconds for the last words of a connection
 KNOWN = 100_000  # pairs of pattern and type that are remembered
 READERS = 2  # pages that are read at a time for those who are behind
 
@@ -43,56 +43,12 @@ logger = logging.getLogger("imi.stream")
 Read = Callable[..., Awaitable[Any]]
 
 
-class Client:
-    """One connection: its filter, and the position up to which it has been sent everything."""
-
-    __slots__ = ("beat", "catching_up", "cursor", "digest", "drain", "gone", "pattern", "transport", "wire", "workflow")
-
-    def __init__(
-        self, transport: asyncio.Transport, framing: Wire, drain: Callable[[], Awaitable[None]],
-        pattern: str | None, workflow: str | None, digest: str,
-    ) -> None:  # fmt: skip
-        self.transport = transport
-        self.wire = framing
-        self.drain = drain
-        self.pattern = pattern
-        self.workflow = workflow
-        self.digest = digest  # of the key that opened it
-        self.cursor = 0
-        self.beat = time.monotonic() + BEAT
-        self.catching_up: asyncio.Task[None] | None = None
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def say(self, cursor: int, body: bytes) -> None:
-        """Write one message."""
-        self.transport.write(self.wire(cursor, body))
-
-    def end(self, code: str, message: str, cursor: int, status: int = 1013) -> None:
-        """Say why, then close; drop the connection if even that is not taken."""
-        if self.transport.is_closing():
-            return
-        self.say(cursor, wire.error(code, message, cursor))
-        if self.wire is wire.websocket:
-            self.transport.write(wire.farewell(status))
-        self.transport.close()
-        asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
-
-
-class Group:
-    """The clients of one filter."""
-
-    __slots__ = ("batch", "clients", "pattern")
-
-    def __init__(self, pattern: str | None) -> None:
-        self.pattern = pattern
-        self.clients: set[Client] = set()
-        self.batch: list[Message] = []
-
-
 class Hub:
     """Everybody who watches the log through this process."""
 
-    def __init__(self, url: str, read: Read, living: Callable[[str], Awaitable[bool]], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, url: str, read: Read, living: Callable[[str], Awaitable[bool]], registry: CollectorRegistry
+    ) -> None:
         self.url = url
         self.clients: set[Client] = set()
         self.stopping = False
@@ -105,13 +61,16 @@ class Hub:
         self._anyone = asyncio.Event()
         self._turn = asyncio.Semaphore(READERS)
         self._tasks: list[asyncio.Task[None]] = []
-        Gauge("imi_stream_clients", "Clients of the stream", registry=registry).set_function(lambda: len(self.clients))
+        Gauge("imi_stream_clients", "Clients of the stream", registry=registry).set_function(
+            lambda: len(self.clients)
+        )
         self._dropped = Counter("imi_stream_dropped", "Clients that could not keep up", registry=registry)
 
     async def page(self, cursor: int | None, pattern: str | None, workflow: str | None) -> Record:
         """What lies beyond a cursor; without one, where now is. Raises what asyncpg raises."""
         async with self._turn:
-            return (await self._read(READ, cursor, pattern, workflow, PAGE))[0]
+            row: Record = (await self._read(READ, cursor, pattern, workflow, PAGE))[0]
+            return row
 
     def enter(self, client: Client, row: Record) -> None:
         """Send the client this page, all that has come since, and all that comes."""
@@ -153,13 +112,14 @@ class Hub:
                 client.cursor = row["upto"]
                 if not row["behind"]:
                     break
-                async with asyncio.timeout(PATIENCE):
-                    await client.drain()
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        await client.drain()
+                except TimeoutError:
+                    return self._overflow(client)
                 row = await self.page(client.cursor, client.pattern, client.workflow)
-        except TimeoutError:
-            self._overflow(client)
         except Exception as error:
-            self._refuse(client, error)
+            self.refuse(client, error)
         else:
             client.catching_up = None
             self._joining.add(client)
@@ -169,7 +129,7 @@ class Hub:
         self._dropped.inc()
         client.end("overflow", "events come faster than they are read; go on from the cursor", client.cursor)
 
-    def _refuse(self, client: Client, error: Exception) -> None:
+    def refuse(self, client: Client, error: Exception) -> None:
         """End a client as the database says: what it asks for is gone, or the database is away."""
         if not isinstance(error, FAULTS):
             logger.exception("a client's page has a fault", exc_info=error)
@@ -191,13 +151,13 @@ class Hub:
             members = [*self._members]
             after = min(client.cursor for client in members)
             try:
-                row = await follower.connection.fetchrow(READ, after, None, None, PAGE)
+                row = (await follower.connection.fetch(READ, after, None, None, PAGE))[0]
             except asyncpg.PostgresError as error:
                 if not (error.sqlstate or "").startswith("IM"):
                     raise
                 for client in members:
                     if client.cursor == after:
-                        self._refuse(client, error)
+                        self.refuse(client, error)
                         self.leave(client)
                 continue
             page = messages(row)
@@ -216,11 +176,13 @@ class Hub:
         if len(self._known) > KNOWN:
             self._known.clear()
         patterns = {pattern for groups in self._groups.values() for pattern in groups if pattern}
-        new = [(pattern, each) for pattern in patterns for each in types if (pattern, each) not in self._known]
+        new = [
+            (pattern, each) for pattern in patterns for each in types if (pattern, each) not in self._known
+        ]
         if new:
-            self._known.update(dict.fromkeys(new, False))
-            rows = await connection.fetch(MATCHES, *map(list, map(set, zip(*new, strict=True))))
-            self._known.update(((row["pattern"], row["event_type"]), True) for row in rows)
+            asked = [{*column} for column in zip(*new, strict=True)]
+            matching = {tuple(row) for row in await connection.fetch(MATCHES, *asked)}
+            self._known.update((pair, pair in matching) for pair in new)
 
     def _deliver(self, page: list[Message]) -> None:
         """Give every client what it has not had yet in one write, made once for all who get the same."""
@@ -239,7 +201,7 @@ class Hub:
                 first = bisect_right(positions, client.cursor)
                 if first == len(batch) or client.transport.is_closing():
                     continue
-                if client.transport.get_write_buffer_size() > UNSENT:
+                if client.transport.get_write_buffer_size() > limits.UNSENT:
                     self._overflow(client)
                     continue
                 key = client.wire, first
@@ -257,15 +219,17 @@ class Hub:
                     if not client.gone.done():
                         client.gone.set_result(None)
                 elif now >= client.beat:
-                    client.beat = now + BEAT
+                    client.beat = now + limits.BEAT
                     client.say(client.cursor, wire.heartbeat(client.cursor))
 
     async def _check(self) -> None:
         """End the streams of keys that have been revoked or have expired."""
         while True:
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(limits.BEAT)
             for digest in {client.digest for client in self.clients}:
                 with contextlib.suppress(*FAULTS):  # who cannot be asked about stays
                     if not await self._living(digest):
                         for client in [each for each in self.clients if each.digest == digest]:
-                            client.end("unauthenticated", "the key is revoked or has expired", client.cursor, 4401)
+                            client.end(
+                                "unauthenticated", "the key is revoked or has expired", client.cursor, 4401
+                            )

@@ -288,7 +288,7 @@ async def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(100):
         with pytest.raises(ApiError):
             await keys.principal({"X-API-Key": f"k{n}"}, f"address {n}")
-    assert len(keys._good) <= 10 and len(keys._failures) <= 10 and not keys._looks
+    assert len(keys._good) <= 10 and len(keys.failures._at) <= 10 and not keys._looks
 
 
 async def test_wrong_keys_forget_no_good_one_and_are_not_looked_up_without_end(
