@@ -1,9 +1,9 @@
 """The clients of the stream, and the one reader that serves them all.
 
-The tail reads the log from the lowest cursor of those who follow it, and every client takes what lies beyond
-its own: so a client may join at any cursor near the end and neither loses nor repeats anything. Who is farther
-behind reads pages of its own first. What a client has not taken yet lies in its connection's buffer and is
-counted there, in bytes.
+The tail reads the log from the lowest cursor of those who follow it, and every client takes what lies
+beyond its own: so a client may join at any cursor near the end and neither loses nor repeats anything. Who is
+farther behind reads pages of its own first. What a client has not taken yet lies in its connection's buffer
+and is counted there, in bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tickets: a key's stand-in for half a minute, where a browser can send no header.
 
-A ticket names the key by its SHA-256 and the second in which it ends, and carries an HMAC over both; nothing of
-it is stored. It opens the stream and nothing else, and only for as long as its key opens anything.
+A ticket names the key by its SHA-256 and the second in which it ends, and carries an HMAC over both; nothing
+of it is stored. It opens the stream and nothing else, and only for as long as its key opens anything.
 """
 
 from __future__ import annotations
