@@ -45,21 +45,30 @@ class Client:
         self.catching_up: asyncio.Task[None] | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to be written."""
+        return self.gone.done() or self.transport.is_closing()
+
     def say(self, cursor: int, body: bytes) -> None:
         """Write one message."""
         self.transport.write(self.wire(cursor, body))
 
     def end(self, code: str, message: str, cursor: int, status: int = 1013) -> None:
         """Say why, then close; drop the connection if even that is not taken."""
+        if not self.ended:
+            self.say(cursor, wire.error(code, message, cursor))
+            if self.wire is wire.websocket:  # whose other side says so too, and then it is closed
+                self.transport.write(wire.farewell(status))
+            else:
+                self.transport.close()
+            asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
+        self.leave()
+
+    def leave(self) -> None:
+        """Say that this has ended."""
         if not self.gone.done():
             self.gone.set_result(None)
-        if self.transport.is_closing():
-            return
-        self.say(cursor, wire.error(code, message, cursor))
-        if self.wire is wire.websocket:
-            self.transport.write(wire.farewell(status))
-        self.transport.close()
-        asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
 
 
 class Group:

@@ -106,7 +106,7 @@ class Hub:
 
     async def _catch_up(self, client: Client, row: Record) -> None:
         try:
-            while True:
+            while not client.ended:
                 page = messages(row)
                 client.transport.write(b"".join(each.framed(client.wire) for each in page))
                 client.cursor = row["upto"]
@@ -199,7 +199,7 @@ class Hub:
             writes: dict[tuple[Wire, int], bytes] = {}
             for client in [*group.clients]:
                 first = bisect_right(positions, client.cursor)
-                if first == len(batch) or client.transport.is_closing():
+                if first == len(batch) or client.ended:
                     continue
                 if client.transport.get_write_buffer_size() > limits.UNSENT:
                     self._overflow(client)
@@ -215,9 +215,8 @@ class Hub:
             await asyncio.sleep(1)
             now = time.monotonic()
             for client in [*self.clients]:
-                if client.transport.is_closing():
-                    if not client.gone.done():
-                        client.gone.set_result(None)
+                if client.ended:
+                    client.leave()
                 elif now >= client.beat:
                     client.beat = now + limits.BEAT
                     client.say(client.cursor, wire.heartbeat(client.cursor))

@@ -37,9 +37,8 @@ async def test_from_now_on(world: World, websocket: bool) -> None:
 
 
 async def test_from_the_beginning_and_on(world: World, websocket: bool) -> None:
-    before = world.publish_all(
-        [{"event_type": f"{world.prefix}.old", "payload": {"n": n}} for n in range(1200)]
-    )
+    some = [{"event_type": f"{world.prefix}.old", "payload": {}}] * 700
+    before = world.publish_all(some) + world.publish_all(some)
     async with world.watch(websocket, after=0) as watcher:
         after = [world.publish()]
         assert ids(await watcher.events(1401)) == before + after
@@ -181,6 +180,7 @@ async def test_older_than_what_is_kept(fresh_database: Database, websocket: bool
 
 async def test_who_is_overtaken_by_retention_is_told(fresh_database: Database, websocket: bool) -> None:
     async with served(fresh_database.url) as world:
+        world.publish()
         async with world.watch(websocket) as watcher:
             owner = await fresh_database.connect()
             async with owner.transaction():  # as if it had been away while both happened
@@ -259,11 +259,11 @@ async def test_a_megabyte_is_streamed(world: World, websocket: bool) -> None:
 
 
 async def test_a_server_that_stops_says_so(world: World, database: Database, websocket: bool) -> None:
-    watcher = Watcher(world.session, websocket)
-    async with served(database.url) as other:
+    async with served(database.url) as other, other.watch(websocket):  # and one that has just left
+        watcher = Watcher(world.session, websocket)
         await watcher.open(server=str(other.api.base_url).rstrip("/"))
-    said = await end(watcher)  # nothing has held the server up
-    assert said["code"] == "stopping"
+        ending = asyncio.create_task(end(watcher))
+    assert (await ending)["code"] == "stopping"
     if websocket:
         assert watcher.answer.close_code == 1012
 
