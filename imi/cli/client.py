@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -66,7 +66,7 @@ class Api:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
         import httpx
 
-        params = {name: _utf8(_text(value)) for name, value in query.items() if value is not None}
+        params = _params(query)
         try:
             answer = self.http.request(
                 method,
@@ -80,6 +80,23 @@ class Api:
         except httpx.TransportError as error:
             raise self._unreachable(f"cannot be reached: {error}") from None
         return self._judge(answer)
+
+    @contextmanager
+    def stream(self, path: str, timeout: httpx.Timeout, **query: Any) -> Iterator[httpx.Response]:
+        """An answer that goes on; what breaks it off later is httpx's own error."""
+        import httpx
+
+        address = f"/api/v1{path}"
+        request = self.http.build_request("GET", address, params=_params(query), timeout=timeout)
+        try:
+            answer = self.http.send(request, stream=True)
+        except httpx.TransportError as error:
+            raise self._unreachable(f"cannot be reached: {error}") from None
+        with closing(answer):
+            if not answer.is_success:
+                answer.read()
+                self._judge(answer)
+            yield answer
 
     def get(self, path: str, **query: Any) -> Any:
         """The data of a GET."""
@@ -168,6 +185,10 @@ def _facts(params: dict[str, Any]) -> str:
     else:
         facts = [f"{name}: {_text(value)}" for name, value in params.items()]
     return f" ({'; '.join(facts)})" if facts else ""
+
+
+def _params(query: dict[str, Any]) -> dict[str, str]:
+    return {name: _utf8(_text(value)) for name, value in query.items() if value is not None}
 
 
 def _text(value: Any) -> str:

@@ -145,7 +145,7 @@ class Door:
             return response
         framing = wire.websocket if is_websocket else wire.sse
         client = Client(transport, framing, request.writer.drain, event_type, workflow, principal.digest)
-        await self._serve(client, response, row, gone)
+        await self._serve(client, response, row, gone, cursor is None)
         return response
 
     async def _serve(
@@ -154,6 +154,7 @@ class Door:
         response: web.StreamResponse,
         row: Record | None,
         error: asyncpg.PostgresError | None,
+        is_from_now: bool,
     ) -> None:
         with contextlib.suppress(OSError, AttributeError):  # where there is no such option
             found = client.transport.get_extra_info("socket")
@@ -163,6 +164,8 @@ class Door:
         if row is None:
             assert error
             return self.hub.refuse(client, error)
+        if is_from_now:
+            client.say(row["upto"], wire.heartbeat(row["upto"]))
         try:
             self.hub.enter(client, row)
             if isinstance(response, web.WebSocketResponse):

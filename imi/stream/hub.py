@@ -75,6 +75,9 @@ class Hub:
     def enter(self, client: Client, row: Record) -> None:
         """Send the client this page, all that has come since, and all that comes."""
         self.clients.add(client)
+        if self.stopping:
+            self._dismiss(client)
+            return
         client.catching_up = asyncio.create_task(self._catch_up(client, row))
         if not self._tasks:
             work = (forever(self.url, "the stream", self._follow, "reader"), self._pulse(), self._check())
@@ -98,11 +101,14 @@ class Hub:
     async def stop(self) -> None:
         """Tell everybody where to go on, and close."""
         self.stopping = True
-        for client in [*self.clients]:
-            client.end("stopping", "the server stops; connect again with the cursor", client.cursor, 1012)
+        for client in self.clients:
+            self._dismiss(client)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _dismiss(self, client: Client) -> None:
+        client.end("stopping", "the server stops; connect again with the cursor", client.cursor, 1012)
 
     async def _catch_up(self, client: Client, row: Record) -> None:
         try:

@@ -1,0 +1,79 @@
+"""Watching the log: one stream after another, each from where the last one ended."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from imi.cli.client import Api
+from imi.cli.outcome import CONFLICT, Failure
+from imi.cli.render import note, plain
+
+if TYPE_CHECKING:
+    import httpx
+
+FIRST, LONGEST = 0.25, 5.0  # seconds between two tries
+SILENCE = 75.0  # seconds without even a heartbeat, after which the server is gone
+
+
+def events(api: Api, event_type: str | None, workflow_id: str | None, after: int | None) -> Iterator[Any]:
+    """Each event's message, for ever. The first connection must succeed; a lost one is made again."""
+    import httpx
+
+    failed = 0
+    while True:
+        try:
+            for message in messages(api, event_type=event_type, workflow_id=workflow_id, after=after):
+                if message["type"] == "error":
+                    if message["code"] != "stopping" and message["code"] != "overflow":
+                        raise _ended(message)
+                    break
+                failed, after = 0, message["cursor"]
+                if message["type"] == "event":
+                    yield message
+        except (httpx.TransportError, Failure) as error:
+            lasting = isinstance(error, Failure) and error.code not in ("UNREACHABLE", "UNAVAILABLE")
+            if lasting or after is None:
+                raise
+        if not failed:
+            note("the stream broke off; connecting again")
+        failed += 1
+        time.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
+
+
+def messages(api: Api, **query: Any) -> Iterator[Any]:
+    """The messages of one stream until it ends."""
+    import httpx
+
+    timeout = httpx.Timeout(SILENCE, connect=5)
+    with api.stream("/events/stream", timeout, **query) as answer:
+        rest = b""
+        for part in answer.iter_bytes():
+            *lines, rest = (rest + part).split(b"\n")
+            yield from (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+
+
+def line(message: Any) -> str:
+    """An event for people: when, its cursor, what, from whom, and its payload."""
+    event = message["data"]
+    at = datetime.fromisoformat(event["timestamp"]).astimezone()
+    source = event["source"]
+    parts = [source.get("app") or source.get("type"), source.get("host")] if isinstance(source, dict) else []
+    place = "@".join(str(each) for each in parts if each)
+    return plain(
+        f"{at:%H:%M:%S}  {message['cursor']}  {event['event_type']}  {place}  {_short(event['payload'])}"
+    )
+
+
+def _short(payload: Any) -> str:
+    return json.dumps(payload, ensure_ascii=False)
+
+
+def _ended(message: Any) -> Failure:
+    hints = {"gone": f"go on with what is kept: --after {message['cursor']}"}
+    said = message["message"].partition(": ")[2]
+    return Failure(message["code"].upper(), said, hints.get(message["code"]), CONFLICT)
