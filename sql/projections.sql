@@ -177,7 +177,7 @@ language sql
 stable
 as $$
   with causes as materialized (
-    select field, mark, row_number() over (order by mark desc, field) as n
+    select field, row_number() over (order by (mark ->> 0)::bigint desc, (mark ->> 1)::bigint desc, field) as n
     from jsonb_each(p_marks) as marks (field, mark)
     where octet_length(field) = 36
   )

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from tests.bench import report
-from tests.bench.bus import rates, running, wake
+from tests.bench.bus import rates, rebuild, running, wake
 from tests.bench.bus.stage import Figure, Stage, staged
 from tests.bench.load import BenchError
 
@@ -31,6 +31,7 @@ ROWS: dict[str, Callable[[Stage], Coroutine[Any, Any, list[Figure]]]] = {
     "mutation": running.mutated,
     "memory": running.remembered,
     "wake": wake.woken,
+    "rebuild": rebuild.rebuilt,
 }
 
 
