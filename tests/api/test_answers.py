@@ -184,6 +184,30 @@ def test_every_success(fresh_database: Database) -> None:
         assert int(found.headers["X-Total-Count"]) > int(found.headers["X-Next-Cursor"]) == 5
         send("GET", "/events?event_type=imi.%23&order=asc")
 
+        workflow, session = {"workflow_id": str(uuid4())}, f"agent-{uuid4()}"
+        for event_type, told in (
+            ("bmad.workflow.started", {"project_name": "iMi", "phase": "design"}),
+            (
+                "agent.handoff.accepted",
+                {"agent_type": "letta", "session_id": session, "accepted_from": "analyst"},
+            ),
+        ):
+            send("POST", "/events", {"event_type": event_type, "payload": workflow | told})
+        found = send("GET", "/workflows?phase=design&project_name=iMi&agent=letta&completed=false&limit=1")
+        assert (
+            found["items"] == [send("GET", f"/workflows/{workflow['workflow_id']}")] and found["total"] == 1
+        )
+        for query, count in (
+            ("", 2),
+            ("?event_type=bmad.%23&order=asc&count=true", 1),
+            ("?after=0&limit=1", 1),
+        ):
+            assert len(send("GET", f"/workflows/{workflow['workflow_id']}/events{query}")) == count
+        (seen,) = send(
+            "GET", f"/agent-sessions?status=active&agent_type=letta&workflow_id={workflow['workflow_id']}"
+        )["items"]
+        assert seen["agent_instance_id"] == session
+
         touch = {"work_item_id": work, "activity_type": "file_change", "path": "a.py", "details": {"n": 1}}
         taken = [touch | {"id": str(uuid4())}, touch | {"id": str(uuid4()), "agent_id": "eve"}]
         send("POST", "/activities", taken)

@@ -133,6 +133,8 @@ def test_403_forbidden(api: httpx.Client, anybody: httpx.Client, key: Any) -> No
         ("GET", "/components/{id}/relationships", None),
         ("GET", "/components/{id}/graph", None),
         ("GET", "/events/{id}", None),
+        ("GET", "/workflows/{id}", None),
+        ("GET", "/workflows/{id}/events", None),
         ("GET", "/dead-letters/{id}", None),
         ("POST", "/dead-letters/{id}/replay", None),
         ("DELETE", "/api-keys/{id}", None),
