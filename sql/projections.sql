@@ -21,42 +21,43 @@ as $$
 $$;
 comment on function logic.projected_types() is 'The types of events that tell of workflows and sessions';
 
--- Judged is only what is read, and what a column or an index does not hold.
+-- Judged is only what is read. One expression without a query in it, as logic.envelope_fault.
+create or replace function logic.projection_text_fault(p_value jsonb, p_key text, p_is_needed boolean, p_longest integer) returns text
+language sql
+stable
+as $$
+  select case
+    when coalesce(p_value #>> '{}', '') = '' then case when p_is_needed then 'has no ' || p_key end
+    when jsonb_typeof(p_value) <> 'string' then 'has no text in ' || p_key
+    when p_key = 'workflow_id' and not logic.is_uuid(p_value #>> '{}')
+      or p_key = 'session_id' and not logic.is_uuid(regexp_replace(p_value #>> '{}', '^agent-', ''))
+      then 'has no UUID in ' || p_key
+    when char_length(p_value #>> '{}') > p_longest then format('has more than %s characters in %s', p_longest, p_key)
+  end
+$$;
+comment on function logic.projection_text_fault is 'What is wrong with the text at one key of a payload; null if nothing is';
+
 create or replace function logic.projection_fault(p_event_type text, p_payload jsonb) returns text
 language sql
 stable
 as $$
-  select given.fault
-  from (
-    select needs.n, case
-      when coalesce(p_payload ->> needs.key, '') = '' then case when needs.is_needed then 'has no ' || needs.key end
-      when jsonb_typeof(p_payload -> needs.key) <> 'string' then 'has no text in ' || needs.key
-      when needs.longest is null and not logic.is_uuid(
-          case needs.key when 'session_id' then regexp_replace(p_payload ->> 'session_id', '^agent-', '') else p_payload ->> needs.key end)
-        then 'has no UUID in ' || needs.key
-      when char_length(p_payload ->> needs.key) > needs.longest
-        then format('has more than %s characters in %s', needs.longest, needs.key)
-      end as fault
-    from (
-      values
-        (1, '', 'workflow_id', true, null),
-        (2, 'bmad.workflow.started', 'project_name', true, 255),
-        (3, 'bmad.workflow.started', 'phase', false, 50),
-        (4, 'bmad.workflow.phase.completed', 'phase', true, 50),
-        (5, 'bmad.workflow.phase.completed', 'next_phase', false, 50),
-        (6, 'bmad.workflow.handoff.requested', 'to_agent', true, 100),
-        (7, 'agent.handoff.accepted', 'agent_type', true, 50),
-        (8, 'agent.handoff.accepted', 'session_id', true, null),
-        (9, 'agent.letta.checkpoint.saved', 'session_id', true, null),
-        (10, 'agent.letta.checkpoint.saved', 'checkpoint_id', true, 255),
-        (11, 'agent.letta.task.completed', 'session_id', true, null),
-        (12, 'agent.letta.task.blocked', 'session_id', false, null)
-    ) as needs (n, event_type, key, is_needed, longest)
-    where needs.event_type in ('', p_event_type)
-  ) as given
-  where given.fault is not null
-  order by given.n
-  limit 1
+  select coalesce(logic.projection_text_fault(p_payload -> 'workflow_id', 'workflow_id', true, 36), case p_event_type
+    when 'bmad.workflow.started' then coalesce(
+      logic.projection_text_fault(p_payload -> 'project_name', 'project_name', true, 255),
+      logic.projection_text_fault(p_payload -> 'phase', 'phase', false, 50))
+    when 'bmad.workflow.phase.completed' then coalesce(
+      logic.projection_text_fault(p_payload -> 'phase', 'phase', true, 50),
+      logic.projection_text_fault(p_payload -> 'next_phase', 'next_phase', false, 50))
+    when 'bmad.workflow.handoff.requested' then logic.projection_text_fault(p_payload -> 'to_agent', 'to_agent', true, 100)
+    when 'agent.handoff.accepted' then coalesce(
+      logic.projection_text_fault(p_payload -> 'agent_type', 'agent_type', true, 50),
+      logic.projection_text_fault(p_payload -> 'session_id', 'session_id', true, 42))
+    when 'agent.letta.checkpoint.saved' then coalesce(
+      logic.projection_text_fault(p_payload -> 'session_id', 'session_id', true, 42),
+      logic.projection_text_fault(p_payload -> 'checkpoint_id', 'checkpoint_id', true, 255))
+    when 'agent.letta.task.completed' then logic.projection_text_fault(p_payload -> 'session_id', 'session_id', true, 42)
+    when 'agent.letta.task.blocked' then logic.projection_text_fault(p_payload -> 'session_id', 'session_id', false, 42)
+  end)
 $$;
 comment on function logic.projection_fault is 'Why an event tells nothing of a workflow, as the rest of a sentence; null if it does';
 
@@ -151,9 +152,9 @@ as $$
     ) as fact (field, mark)
     where told.session_id is not null and fact.mark is not null
   ), newest as (
-    select distinct on (workflow_id, session_id, field) workflow_id, session_id, field, mark
+    select distinct on (workflow_id, session_id, field collate "C") workflow_id, session_id, field, mark
     from facts
-    order by workflow_id, session_id, field, mark desc
+    order by workflow_id, session_id, field collate "C", mark desc
   )
   select newest.workflow_id, newest.session_id, jsonb_object_agg(newest.field, newest.mark)
   from newest
