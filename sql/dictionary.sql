@@ -52,7 +52,7 @@ begin
         ('components.kind', 'submodule, local or external'),
         ('correlation_ids', 'The events that caused it'),
         ('created_at', 'When iMi first heard of it'),
-        ('current_agent', 'The agent that accepted the last hand-off'),
+        ('current_agent', 'The agent that the last accepted hand-off was for'),
         ('current_phase', 'The phase it is in'),
         ('day', 'Day in UTC'),
         ('dead_letter_id', 'Identity of the dead letter'),

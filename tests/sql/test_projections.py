@@ -4,6 +4,7 @@ import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 
 WORKFLOW = "01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b19"
@@ -380,3 +381,14 @@ async def test_a_clock_far_behind_is_the_first(ingest, workflow):
     row = await workflow()
     assert row["started_at"] == datetime(1970, 1, 1, tzinfo=UTC)
     assert row["updated_at"] - row["completed_at"] > timedelta(days=20000)
+
+
+async def test_an_operator_rebuilds_and_nobody_else_does(connect):
+    db = await connect("superuser")
+    await db.execute("set role imi_operator")
+    assert (await db.fetchrow("select * from ops.rebuild_projections()"))["changed"] == 0
+    assert (await db.fetchrow("select * from ops.rebuild_projections()"))["changed"] == 0
+    for role in ("imi_api", "imi_worker", "imi_analyst"):
+        await db.execute(f"set role {role}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await db.execute("select ops.rebuild_projections()")
