@@ -162,15 +162,14 @@ as $$
 $$;
 comment on function logic.projection_marks is 'What the events at these positions, all without a fault, tell of each workflow and session';
 
-create or replace function logic.marks_merge(p_one jsonb, p_other jsonb) returns jsonb
+create or replace function logic.marks_merge(p_known jsonb, p_new jsonb) returns jsonb
 language sql
 immutable
 as $$
-  select jsonb_object_agg(field, greatest(one.value, other.value))
-  from jsonb_each(p_one) as one (field, value)
-  full join jsonb_each(p_other) as other (field, value) using (field)
+  select p_known || jsonb_object_agg(field, greatest(mark, p_known -> field))
+  from jsonb_each(p_new) as new (field, mark)
 $$;
-comment on function logic.marks_merge is 'Of each field the greater mark';
+comment on function logic.marks_merge is 'Of each field the greater mark; there is at least one new one';
 
 -- Of the causes the newest 1,000 are kept. None that is dropped would have come back: whatever pushed it out stays.
 create or replace function logic.workflow_row(p_workflow_id uuid, p_marks jsonb) returns bloodbank.workflow_state
