@@ -108,7 +108,7 @@ begin
     v_types := case when p_event_type ~ '[*#]' then array(select logic.event_types(p_event_type)) else array[p_event_type] end;
     v_of_types := ' and e.event_type = any ($1)';
   end if;
-  if p_workflow_id is not null or p_correlation_id is not null or p_after is not null then
+  if p_workflow_id is not null or p_correlation_id is not null then
     -- arrays: the planner has no idea how many events a workflow has, and would read the whole log for half a percent of it
     if p_workflow_id is not null then
       v_where := v_where || ' and e.position = any (array(
@@ -123,7 +123,17 @@ begin
         where causes.cause = $3))';
     end if;
     v_pick := v_pick || v_where || v_of_types;
-  elsif v_types is not null then
+  elsif p_after is not null and (v_types is not null or p_start_time is not null or p_end_time is not null) then
+    -- the next of them in the stretch ahead; only if there are too few, those behind it by the indexes on types or time ("+ 0":
+    -- not by position), for it may be a long way to the next one
+    v_pick := format(
+      'select picked.position from (
+        select array(%1$s and e.position <= greatest($6, $10) + 10000 order by e.position limit $9) as positions offset 0
+      ) as near
+      cross join lateral unnest(near.positions || case when cardinality(near.positions) < $9 then
+        array(%1$s and e.position > greatest($6, $10) + 10000 order by e.position + 0 limit $9) end) as picked (position)',
+      'select e.position from bloodbank.events as e where ' || v_where || v_of_types);
+  elsif p_after is null and v_types is not null then
     -- each type's newest by the index on types: a walk through the index on time would read whatever lies between
     v_pick := format(
       'select picked.* from unnest($1) as given (event_type) cross join lateral (
