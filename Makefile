@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus soak logs-% start-% stop-%
+.PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus bench-log soak logs-% start-% stop-%
 
 help: ## this list
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,9 @@ bench: setup ## requests/s and latencies beside their references
 
 bench-bus: setup needs ## events/s and latencies of the bus beside its client alone and COPY
 	$(BIN)/python -m tests.bench.bus
+
+bench-log: setup ## how fast the log is read at a million events
+	$(BIN)/python -m tests.bench.log
 
 soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some
 	$(BIN)/python -m tests.soak $(SCENARIOS)

@@ -8,8 +8,8 @@
 -- publish bmad.workflow.completed for what was given up. What the projections know of a workflow outlives its events.
 -- The mark passes over what is kept. Nothing has to look below it again: what ends a workflow is an event of it, above the
 -- mark, and the call that comes to a workflow's events later on takes along what was kept of it below.
--- So at or below the mark the log is not whole. A cursor in there is told GONE and goes on from the mark, and reading from
--- the beginning (cursor 0) begins at the mark. What is kept below is found by id, workflow, cause, type and time.
+-- So the log is whole above the mark only. A cursor below it is told GONE and goes on from the mark, and reading from the
+-- beginning (cursor 0) begins there. What is kept below is found by id, workflow, cause, type and time.
 -- Nobody who follows the log loses anything: while one of them, paused or not, is behind what a call would remove, the
 -- call is refused. Followers only go forwards, so none can come to be behind it meanwhile.
 -- An event's causes leave with it. An effect that stays keeps naming it, as it may name any event that is not here: its
@@ -90,7 +90,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_floor bigint := logic.log_floor();
+  v_floor bigint;
   v_is_dry boolean := p_dry_run is distinct from false;
   v_batch bigint := case when v_is_dry then 1::bigint << 62 else p_batch end;
   v_mark bigint;
@@ -115,6 +115,7 @@ begin
     perform from bloodbank.cursors where cursors.name = 'pruned' for update;
   end if;
   v_mark := logic.log_pruned();
+  v_floor := logic.log_floor();
   -- the last old one, by halving: what comes in is as old as its position says, but for the seconds that its transaction took
   v_end := v_mark;
   v_young := v_floor + 1;

@@ -11,7 +11,7 @@ import pytest
 from tests.sql.conftest import CONTEXT, refused
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
-WAITS = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%prune_events%'"
+WAITS = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like $1"
 
 
 @pytest.fixture
@@ -334,6 +334,31 @@ async def test_operators_prune_and_nobody_deletes(connect):
             await one.execute("delete from bloodbank.events")
 
 
+async def waits(watcher, query):
+    async with asyncio.timeout(30):
+        while not await watcher.fetchval(WAITS, query):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_reader_that_is_overtaken_is_told(fresh_database):
+    pruner, watcher = [await fresh_database.connect("superuser") for _ in range(2)]
+    reader = await fresh_database.connect("reader")
+    for _ in range(3):
+        await add(pruner, uuid.uuid4(), 1)
+    async with pruner.transaction():
+        await pruner.execute("lock table bloodbank.causes")
+        page = "select * from api.event_list(p_after => 1, p_correlation_id => $1)"
+        reading = asyncio.create_task(
+            reader.fetchrow(page, uuid.uuid4())
+        )  # it has asked for the mark, and reads
+        await waits(watcher, "%event_list%")
+        assert (await pruner.fetchrow("select * from ops.prune_events('2026-01-05Z', false)"))["removed"] == 3
+    with refused(410, "GONE"):
+        await reading
+    for connection in (pruner, watcher, reader):
+        await connection.close()
+
+
 async def test_of_two_at_once_the_second_goes_on_where_the_first_ended(fresh_database):
     first, second, watcher = [await fresh_database.connect("superuser") for _ in range(3)]
     for _ in range(5):
@@ -343,9 +368,7 @@ async def test_of_two_at_once_the_second_goes_on_where_the_first_ended(fresh_dat
     await transaction.start()
     assert tuple(await first.fetchrow(prune)) == (3, 0, 2)
     waiting = asyncio.create_task(second.fetchrow(prune))
-    async with asyncio.timeout(30):
-        while not await watcher.fetchval(WAITS):
-            await asyncio.sleep(0.01)
+    await waits(watcher, "%prune_events%")
     await transaction.commit()
     assert tuple(await waiting) == (2, 0, 0)
     assert await watcher.fetchval("select count(*) from bloodbank.events") == 0
