@@ -1,6 +1,8 @@
 """sql/events.sql: publishing into the log and reading it."""
 
+import random
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -149,6 +151,69 @@ async def test_filters_by_type_pattern_workflow_cause_and_time(call, publish):
     assert await days(correlation_id=cause) == ["03"]
     counted = await call("api.event_list", event_type="bmad.#", limit=1, count=True)
     assert counted["headers"]["X-Total-Count"] == "3"
+
+
+PLAIN = """
+select event_id::text, position from bloodbank.events
+where ($1::text is null or logic.topic_matches($1, event_type))
+  and ($2::timestamptz is null or "timestamp" >= $2) and ($3::timestamptz is null or "timestamp" <= $3)
+  and ($4::uuid is null or payload ->> 'workflow_id' = $4::text or $4 = any (correlation_ids))
+  and ($5::bigint is null or position > $5)
+order by {} offset $6 limit $7
+"""
+ORDERS = {None: '"timestamp" desc, position desc', "asc": '"timestamp", position', "after": "position"}
+
+
+async def test_whatever_is_asked_the_answer_is_that_of_a_plain_query(db, call):
+    """Over a log with a gap as a restore makes it, times that repeat, and types that begin late."""
+    chance = random.Random(7)
+    day, flows = datetime(2026, 1, 1, tzinfo=UTC), [uuid.uuid4() for _ in range(4)]
+    for n in range(300):
+        if n == 150:
+            await db.execute("select setval('bloodbank.events_position_seq', 30000)")
+        words = chance.choices("abc" if n > 200 else "ab", k=chance.randint(1, 3))
+        await db.execute(
+            """insert into bloodbank.events (event_id, event_type, "timestamp", version, source, correlation_ids, payload, arrived)
+               values ($1, $2, $3, '1', '{}', $4, jsonb_build_object('workflow_id', $5::text), 'bus')""",
+            uuid.uuid4(),
+            ".".join(words),
+            day + timedelta(hours=chance.randrange(40)),
+            [chance.choice(flows)] if n % 3 else [],
+            str(chance.choice(flows)) if n % 2 else None,
+        )
+    await db.execute(
+        "insert into bloodbank.causes select unnest(correlation_ids), event_id from bloodbank.events"
+    )
+    found = 0
+    for _ in range(200):
+        kind = chance.choice([None, "asc", "after"])
+        asked = {
+            "event_type": chance.choice([None, "a.#", "#", "*.b", "c.#", "a.b", "#.c", "ab.#", "*.*.*"]),
+            "start_time": chance.choice([None, day + timedelta(hours=chance.randrange(40))]),
+            "end_time": chance.choice([None, day + timedelta(hours=chance.randrange(40))]),
+            "workflow_id": chance.choice([None, None, *flows]),
+            "after": chance.choice([0, 20, 140, 149, 29_990, 30_100]) if kind == "after" else None,
+        }
+        page = {
+            "offset": 0 if kind == "after" else chance.choice([0, 3, 50]),
+            "limit": chance.choice([1, 7, 1000]),
+        }
+        plain = await db.fetch(PLAIN.format(ORDERS[kind]), *asked.values(), *page.values())
+        given = {name: value for name, value in (asked | page).items() if value is not None}
+        if kind == "after":
+            del given["offset"]
+        answer = await call(
+            "api.event_list", count=True, **given, **({"order": kind} if kind == "asc" else {})
+        )
+        assert [each["event_id"] for each in answer["body"]] == [row[0] for row in plain], (kind, given)
+        whole = await db.fetch(PLAIN.format(ORDERS[kind]), *asked.values(), 0, None)
+        assert answer["headers"]["X-Total-Count"] == str(len(whole))
+        if kind == "after":
+            full = len(plain) == page["limit"]
+            last = await db.fetchval("select max(position) from bloodbank.events")
+            assert int(answer["headers"]["X-Next-Cursor"]) == (plain[-1]["position"] if full else last)
+        found += len(plain)
+    assert found > 1000
 
 
 async def test_time_bounds_are_inclusive(db, call, publish):
