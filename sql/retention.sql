@@ -191,4 +191,5 @@ begin
 end
 $$;
 comment on function ops.prune_events is
-  'Removes the next events that came in before a moment and answers one row: how many, how many it keeps for their workflows, how many are old still (100,000 means at least as many); no row when none is left. Dry, as it is unless told otherwise, it counts all of them at once and removes none';
+  'Removes the next old events: one row {removed, kept for their workflows, remaining: old still, 100,000 means at least as '
+  'many}, no row when none is left. Dry, as it is unless told otherwise, it counts all of them at once and removes none';
