@@ -74,8 +74,9 @@ async def _settle(follower: Follower, msg_id: int, task: asyncio.Task[str | None
 
 
 async def _hide(follower: Follower, msg_ids: list[int], seconds: int) -> None:
-    for msg_id in msg_ids:
-        await follower.connection.execute("select pgmq.set_vt($1, $2::bigint, $3)", QUEUE, msg_id, seconds)
+    await follower.connection.execute(
+        "select pgmq.set_vt($1, $2::bigint[], $3::integer)", QUEUE, msg_ids, seconds
+    )
 
 
 async def rabbitmq(url: str, exchange: str, take: Take, bound: asyncio.Event) -> None:

@@ -276,6 +276,31 @@ async def test_a_worker_killed_or_stopped_while_the_agent_works_is_followed_by_a
 
 
 @pytest.mark.usefixtures("quick")
+async def test_a_request_in_hands_is_nobody_else_s_until_it_is_let_go(
+    up: Live, letta: Fake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queues, "HIDDEN", 1)
+    monkeypatch.setattr(queues, "RENEWED", 0.1)
+    letta.thinking = 2.5  # longer than it would be hidden
+    caplog.set_level(logging.INFO, "imi.letta")
+    async with working(up, letta), working(up, letta):
+        accepted = await effect(up, await ask(up, letta, "SLOW"), ACCEPTED)
+        await until(lambda: letta.runs)
+        await effect(up, accepted["event_id"], COMPLETED)
+    assert caplog.messages.count(ACCEPTED) == 1
+    assert "the hand-off waits" not in caplog.messages
+
+    monkeypatch.setattr(queues, "HIDDEN", 3600)
+    letta.thinking = 3600.0
+    async with working(up, letta):
+        accepted = await effect(up, await ask(up, letta, "SLOW"), ACCEPTED)
+        await until(lambda: len(letta.runs) == 2)
+    letta.thinking = 0.0
+    async with working(up, letta):
+        await effect(up, accepted["event_id"], COMPLETED)
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_bus_that_goes_away_while_the_agent_works_is_waited_for(up: Live, letta: Fake) -> None:
     letta.thinking = 3600.0
     async with working(up, letta):
