@@ -7,16 +7,14 @@ import random
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imi.cli.client import Api
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import note, plain
 
-if TYPE_CHECKING:
-    import httpx
-
 FIRST, LONGEST = 0.25, 5.0  # seconds between two tries
+PASSING = ("stopping", "overflow", "unavailable", "UNREACHABLE", "UNAVAILABLE")
 SILENCE = 75.0  # seconds without even a heartbeat, after which the server is gone
 
 
@@ -24,20 +22,19 @@ def events(api: Api, event_type: str | None, workflow_id: str | None, after: int
     """Each event's message, for ever. The first connection must succeed; a lost one is made again."""
     import httpx
 
-    failed = 0
+    found, failed = False, 0
     while True:
         try:
             for message in messages(api, event_type=event_type, workflow_id=workflow_id, after=after):
-                if message["type"] == "error":
-                    if message["code"] != "stopping" and message["code"] != "overflow":
-                        raise _ended(message)
-                    break
-                failed, after = 0, message["cursor"]
+                if message["type"] == "error" and message["code"] not in PASSING:
+                    raise _ended(message)
+                found, failed, after = True, 0, message["cursor"]
                 if message["type"] == "event":
                     yield message
-        except (httpx.TransportError, Failure) as error:
-            lasting = isinstance(error, Failure) and error.code not in ("UNREACHABLE", "UNAVAILABLE")
-            if lasting or after is None:
+        except httpx.TransportError:
+            pass
+        except Failure as failure:
+            if not found or failure.code not in PASSING:
                 raise
         if not failed:
             note("the stream broke off; connecting again")
