@@ -145,6 +145,7 @@ class Door:
             return response
         framing = wire.websocket if is_websocket else wire.sse
         client = Client(transport, framing, request.writer.drain, event_type, workflow, principal.digest)
+        client.cursor = row["upto"] if cursor is None and row else cursor or 0
         await self._serve(client, response, row, gone, cursor is None)
         return response
 
@@ -165,7 +166,7 @@ class Door:
             assert error
             return self.hub.refuse(client, error)
         if is_from_now:
-            client.say(row["upto"], wire.heartbeat(row["upto"]))
+            client.say(client.cursor, wire.heartbeat(client.cursor))
         try:
             self.hub.enter(client, row)
             if isinstance(response, web.WebSocketResponse):
