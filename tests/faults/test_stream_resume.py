@@ -23,7 +23,7 @@ import pytest
 from imi.database import embedded
 from tests.live import Live, running
 
-RESUMES, RESTARTS = 100, (20, 40, 60, 80)
+RESUMES, RESTARTS = 100, (25, 50, 75)
 APPEND = "select logic.event_append('resume.tick', '{}', '{}')"
 AWAY = (aiohttp.ClientError, OSError, asyncio.IncompleteReadError)
 
