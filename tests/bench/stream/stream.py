@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import random
 import re
@@ -16,6 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import quantiles
+from typing import cast
 
 import asyncpg
 
@@ -24,9 +26,10 @@ from tests.bench.bus.stage import Figure
 from tests.live import Live, running
 
 OWN, ALL, RATE, SECONDS, IDLE = 900, 100, 200, 15, 60
-NUMBER = re.compile(rb'"number": (\d+)}')
+NUMBER = re.compile(rb'"number": (\d+)[,}]')
 LONGEST = 40  # bytes of a number with its key
 UPGRADE = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+_numbers = itertools.count()
 
 
 class Sink(asyncio.Protocol):
@@ -40,11 +43,10 @@ class Sink(asyncio.Protocol):
         self.rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        upgrade = UPGRADE if id(self) % 32 < 16 else ""
+        self.transport = cast(asyncio.Transport, transport)
+        upgrade = UPGRADE if next(_numbers) % 2 else ""
         head = f"GET /api/v1/events/stream?{self.query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.live.key}\r\n"
-        transport.write(f"{head}{upgrade}\r\n".encode())
+        self.transport.write(f"{head}{upgrade}\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
@@ -85,7 +87,8 @@ class Crowd:
                 await sink.begun
                 return sink
 
-        sinks = await asyncio.gather(*map(one, queries))
+        async with asyncio.timeout(60):
+            sinks = await asyncio.gather(*map(one, queries))
         self.sinks += sinks
         return sinks
 

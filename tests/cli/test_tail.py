@@ -1,0 +1,72 @@
+"""`imi events tail`: what it shows, and how it ends. That it goes on after a restart: tests/faults/test_stream_resume.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.commandline import Imi, Live
+from tests.serving import ADMIN
+
+
+def publish(live: Live, *types: str, **payload: Any) -> list[str]:
+    events = [{"event_type": each, "payload": payload} for each in types]
+    answer = httpx.post(f"{live.url}/api/v1/events", json=events, headers={"X-API-Key": ADMIN})
+    return [each["event_id"] for each in answer.json()["items"]]
+
+
+async def tail(count: int, *arguments: str) -> tuple[list[str], int, str]:
+    """So many lines of a tail, then Ctrl-C: the lines, the exit code, and what it said beside them."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "imi",
+        "events",
+        "tail",
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    async with asyncio.timeout(60):
+        lines = [(await process.stdout.readline()).decode() for _ in range(count)]
+        process.send_signal(signal.SIGINT)
+        rest, said = await process.communicate()
+    assert rest == b"" and process.returncode is not None
+    return lines, process.returncode, said.decode()
+
+
+async def test_events_in_lines_for_people(live: Live) -> None:
+    publish(live, "shown.one", "hidden.one", "shown.two", note="\x1b[31m\u2028ä")
+    lines, code, said = await tail(2, "--type", "shown.#", "--after", "0")
+    assert (code, said) == (0, "")
+    assert [line.split()[2] for line in lines] == ["shown.one", "shown.two"]
+    assert all(line.endswith('{"note": "\\u001b[31m\\u2028ä"}\n') for line in lines), lines
+
+
+async def test_events_as_json(live: Live) -> None:
+    workflow = "0199a000-0000-7000-8000-000000000001"
+    published = publish(live, "json.one", "json.two", workflow_id=workflow, text="\u2028\x85")
+    lines, code, said = await tail(2, "--workflow", workflow, "--after", "0", "--json")
+    assert (code, said) == (0, "")
+    messages = [json.loads(line) for line in lines]
+    assert [each["data"]["event_id"] for each in messages] == published
+    assert messages[0]["data"]["payload"]["text"] == "\u2028\x85"
+    lines, _, _ = await tail(1, "--workflow", workflow, "--after", str(messages[0]["cursor"]), "--json")
+    assert json.loads(lines[0]) == messages[1]
+
+
+def test_what_is_refused(imi: Imi, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "event_type" in imi("events", "tail", "--type", "a..b", code=2).err
+    assert imi.error(2, "events", "tail", "--after", "99999999999")["code"] == "INVALID_CURSOR"
+    assert imi.error(2, "events", "tail", "--workflow", "x")["code"] == "VALIDATION_ERROR"
+    assert imi.error(4, "events", "tail", "--api-key", "wrong")["code"] == "UNAUTHENTICATED"
+    monkeypatch.setenv("IMI_API_URL", "http://127.0.0.1:1")
+    assert imi.error(5, "events", "tail", "--after", "0")["code"] == "UNREACHABLE"

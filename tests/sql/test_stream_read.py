@@ -1,0 +1,147 @@
+"""sql/stream.sql: pages below the floor for a filter, which types patterns match, and the tickets' secret."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from tests.postgres import Database
+
+READ = "select * from logic.stream_read($1, $2, $3, $4)"
+WORDS = ["a", "b", "*", "#"]
+
+
+async def append(connection: asyncpg.Connection, *types: str, size: int = 0, **payload: Any) -> list[int]:
+    text = json.dumps(payload | {"x": "y" * size})
+    made = [
+        await connection.fetchval("select logic.event_append($1, $2, '{}')", name, text) for name in types
+    ]
+    rows = await connection.fetch(
+        "select position from bloodbank.events where event_id = any ($1) order by 1", made
+    )
+    return [row[0] for row in rows]
+
+
+@pytest_asyncio.fixture
+async def owner(fresh_database: Database) -> AsyncIterator[asyncpg.Connection]:
+    connection = await fresh_database.connect()
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def reader(fresh_database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """The login that the server reads with."""
+    connection = await fresh_database.connect("reader")
+    yield connection
+    await connection.close()
+
+
+async def test_pages_follow_each_other(owner: asyncpg.Connection, reader: asyncpg.Connection) -> None:
+    made = await append(owner, *["a.b", "c"] * 5)
+    found, after, pages = [], 0, 0
+    while True:
+        page = await reader.fetchrow(READ, after, None, None, 3)
+        found += page["positions"] or []
+        after, pages = page["upto"], pages + 1
+        if not page["behind"]:
+            break
+    assert (found, pages, after) == (made, 4, made[-1])
+    page = await reader.fetchrow(READ, 0, "a.#", None, 500)
+    assert page["positions"] == made[::2] and set(page["event_types"]) == {"a.b"} and page["upto"] == made[-1]
+    ids = [json.loads(each)["event_type"] for each in page["envelopes"]]
+    assert ids == ["a.b"] * 5
+    now = await reader.fetchrow(READ, None, None, None, 500)
+    assert (now["upto"], now["behind"], now["positions"]) == (made[-1], False, None)
+
+
+async def test_a_page_is_a_mebibyte_or_one_event(
+    owner: asyncpg.Connection, reader: asyncpg.Connection
+) -> None:
+    made = await append(owner, "a", "a", "a", size=450_000) + await append(owner, "a", size=900_000)
+    sizes, after = [], 0
+    while after < made[-1]:
+        page = await reader.fetchrow(READ, after, None, None, 500)
+        sizes.append(len(page["positions"]))
+        after = page["upto"]
+    assert sizes == [2, 1, 1]
+
+
+async def test_a_stretch_without_a_match_ends(owner: asyncpg.Connection, reader: asyncpg.Connection) -> None:
+    await owner.execute(
+        """insert into bloodbank.events (event_id, event_type, "timestamp", version, source, payload, arrived)
+           select uuidv7(), 'a', now(), '1', '{}', '{}', 'bus' from generate_series(1, 6000)"""
+    )
+    page = await reader.fetchrow(READ, 0, "b", None, 500)
+    assert (page["positions"], page["upto"], page["behind"]) == (None, 5000, True)
+
+
+async def test_one_workflow_is_found_by_its_index(
+    owner: asyncpg.Connection, reader: asyncpg.Connection
+) -> None:
+    workflow = uuid.uuid4()
+    made = await append(owner, "a", "b", workflow_id=str(workflow))
+    await append(owner, "a", workflow_id=str(uuid.uuid4()))
+    context = json.dumps({"correlation_ids": [str(workflow)]})
+    await owner.execute("select logic.event_append('c', '{}', $1)", context)
+    page = await reader.fetchrow(READ, 0, None, workflow, 500)
+    assert page["event_types"] == ["a", "b", "c"] and not page["behind"]
+    assert page["concerned"] == [str(workflow)] * 3
+    page = await reader.fetchrow(READ, 0, "b", workflow, 500)
+    assert page["positions"] == made[1:]
+
+
+async def test_nothing_above_a_transaction_that_pauses(
+    owner: asyncpg.Connection, reader: asyncpg.Connection, fresh_database: Database
+) -> None:
+    slow = await fresh_database.connect()
+    transaction = slow.transaction()
+    await transaction.start()
+    await slow.execute("select logic.event_append('slow', '{}', '{}')")
+    await append(owner, "quick")
+    page = await reader.fetchrow(READ, 0, None, None, 500)
+    assert (page["positions"], page["upto"]) == (None, 0)
+    await transaction.commit()
+    page = await reader.fetchrow(READ, 0, None, None, 500)
+    assert page["event_types"] == ["slow", "quick"]
+    await slow.close()
+
+
+@pytest.mark.parametrize(("after", "state"), [(10, "IM400"), (1, "IM410"), (2, "IM410")])
+async def test_cursors_that_lead_nowhere(
+    owner: asyncpg.Connection, reader: asyncpg.Connection, after: int, state: str
+) -> None:
+    made = await append(owner, "a", "a", "a", "a")
+    await owner.execute("delete from bloodbank.events where position <= 3")
+    await owner.execute("insert into bloodbank.cursors (name, position) values ('pruned', 3)")
+    with pytest.raises(asyncpg.PostgresError) as refused:
+        await reader.fetchrow(READ, after, None, None, 500)
+    assert refused.value.sqlstate == state
+    for kept in (0, 3):
+        assert (await reader.fetchrow(READ, kept, None, None, 500))["positions"] == made[3:]
+
+
+async def test_patterns_match_as_everywhere(reader: asyncpg.Connection, owner: asyncpg.Connection) -> None:
+    topics = [".".join(each) for each in (["a"], ["b"], ["a", "b"], ["b", "a", "a"], ["ab", "a"])]
+    patterns = [*WORDS, *(f"{one}.{two}" for one in WORDS for two in WORDS), "a.#.a", "#.a.#.b"]
+    rows = await reader.fetch("select * from logic.stream_matches($1, $2)", patterns, topics)
+    query = """select pattern, topic from unnest($1::text[]) as pattern, unnest($2::text[]) as topic
+               where logic.topic_matches(pattern, topic)"""
+    expected = {tuple(row) for row in await owner.fetch(query, patterns, topics)}
+    assert len(rows) == len(expected) > 20 and {tuple(row) for row in rows} == expected
+
+
+async def test_the_tickets_secret_is_one_for_all(fresh_database: Database) -> None:
+    logins = [await fresh_database.connect("api") for _ in range(8)]
+    found = await asyncio.gather(*(each.fetchval("select logic.ticket_key()") for each in logins))
+    assert len({*found}) == 1 and len(found[0]) == 64
+    assert await logins[0].fetchval("select logic.ticket_key()") == found[0]
+    for each in logins:
+        await each.close()
