@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -55,19 +57,15 @@ def messages(api: Api, **query: Any) -> Iterator[Any]:
 
 
 def line(message: Any) -> str:
-    """An event for people: when, its cursor, what, from whom, and its payload."""
+    """An event for people: when, its cursor, what, from whom, its payload; cut to a terminal's width."""
     event = message["data"]
     at = datetime.fromisoformat(event["timestamp"]).astimezone()
     source = event["source"]
     parts = [source.get("app") or source.get("type"), source.get("host")] if isinstance(source, dict) else []
     place = "@".join(str(each) for each in parts if each)
-    return plain(
-        f"{at:%H:%M:%S}  {message['cursor']}  {event['event_type']}  {place}  {_short(event['payload'])}"
-    )
-
-
-def _short(payload: Any) -> str:
-    return json.dumps(payload, ensure_ascii=False)
+    text = plain(f"{at:%H:%M:%S}  {message['cursor']}  {event['event_type']}  {place}  {payload}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _ended(message: Any) -> Failure:

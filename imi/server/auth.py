@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+from imi.attempts import Attempts, keep
 from imi.config import ConfigError, Settings
 from imi.rules import is_loopback
 from imi.server.errors import ApiError
 
 SCOPES = ("read", "write", "admin")
 KEPT = 5.0  # seconds that a look at a key is believed
-MOST_KEPT = 10_000
-FAILURES, WINDOW = 20, 60.0
 EXPOSED = "X-Request-ID, X-Next-Cursor, X-Total-Count, Retry-After"
 TAKEN = "Authorization, X-API-Key, Content-Type, Idempotency-Key, X-Agent-Id, X-Correlation-ID, X-Request-ID"
 
@@ -42,29 +40,6 @@ ANYBODY = Principal("none", "anybody", "admin")  # with IMI_AUTH=off
 OPERATOR = Principal("IMI_API_KEY", "IMI_API_KEY", "admin")
 
 
-class Attempts:
-    """What an address may do twenty times a minute."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._at: dict[str, list[float]] = {}  # by the address
-
-    def refuse(self, address: str) -> None:
-        """429 if this address has had its twenty."""
-        now = time.monotonic()
-        if len(recent := self._recent(address, now)) >= FAILURES:
-            wait = {"Retry-After": str(math.ceil(recent[0] + WINDOW - now))}
-            raise ApiError(429, "TOO_MANY_REQUESTS", f"Too many {self._what} from this address", headers=wait)
-
-    def add(self, address: str) -> None:
-        """Count one."""
-        now = time.monotonic()
-        _keep(self._at, address, [*self._recent(address, now), now])
-
-    def _recent(self, address: str, now: float) -> list[float]:
-        return [at for at in self._at.get(address, ()) if at > now - WINDOW]
-
-
 class Keys:
     """Keys, each looked up at most every five seconds, and the addresses that try wrong ones.
 
@@ -79,7 +54,7 @@ class Keys:
         self._operator = replace(OPERATOR, digest=self._own)
         self._good: dict[str, tuple[float, Principal]] = {}  # by the key's hash; until when it is believed
         self._looks: dict[str, asyncio.Future[Principal | None]] = {}  # under way
-        self.failures = Attempts("wrong keys")
+        self._failures = Attempts()
 
     async def refuse_lesser(self) -> None:
         """Raise ConfigError if IMI_API_KEY, which opens everything, is stored with a lower scope."""
@@ -102,11 +77,19 @@ class Keys:
             )
         digest = _hash(key)
         if digest not in self._good and digest != self._own:
-            self.failures.refuse(address)
+            self.refuse(address)
         if principal := await self.holder(digest):
             return principal
-        self.failures.add(address)
+        self.fail(address)
         raise unauthenticated("The key is unknown, expired or revoked", "imi keys create makes a new one")
+
+    def refuse(self, address: str) -> None:
+        """429 after too many bad keys from this address."""
+        limit(self._failures, address, "wrong keys")
+
+    def fail(self, address: str) -> None:
+        """Count a bad one."""
+        self._failures.add(address)
 
     async def holder(self, digest: str) -> Principal | None:
         """Whose key has this SHA-256, if it opens anything."""
@@ -132,20 +115,19 @@ class Keys:
             self._good.pop(digest, None)
             return None
         principal = Principal(row["key_id"], row["name"], row["scope"], digest)
-        _keep(self._good, digest, (time.monotonic() + KEPT, principal))
+        keep(self._good, digest, (time.monotonic() + KEPT, principal))
         return principal
-
-
-def _keep(kept: dict[str, Any], name: str, value: Any) -> None:
-    """Keep the value as the newest, and no more than so many."""
-    kept.pop(name, None)
-    kept[name] = value
-    if len(kept) > MOST_KEPT:
-        del kept[next(iter(kept))]
 
 
 def _hash(key: str) -> str:
     return sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def limit(attempts: Attempts, address: str, what: str) -> None:
+    """429 while this address has had as many as it may."""
+    if seconds := attempts.wait(address):
+        wait = {"Retry-After": str(seconds)}
+        raise ApiError(429, "TOO_MANY_REQUESTS", f"Too many {what} from this address", headers=wait)
 
 
 def unauthenticated(message: str, hint: str) -> ApiError:

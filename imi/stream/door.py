@@ -13,8 +13,9 @@ import asyncpg
 import orjson
 from aiohttp import web
 
+from imi.attempts import Attempts
 from imi.database.line import Line
-from imi.server.auth import Attempts, Principal, unauthenticated
+from imi.server.auth import Principal, limit, unauthenticated
 from imi.server.calls import Reply
 from imi.server.contract import Operation
 from imi.server.errors import invalid, unavailable
@@ -60,7 +61,7 @@ class Door:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._issued = Attempts("stream tickets")
+        self._issued = Attempts()
         line = Line(api.calls.pools.reader)
         self.hub = Hub(api.calls.pools.url, line.fetch, self._living, api.metrics.registry)
         self._most = min(MOST, files(3 * MOST) // 2)
@@ -85,7 +86,7 @@ class Door:
         if "Idempotency-Key" in exchange.headers:
             raise invalid("Idempotency-Key", "is not taken here: the answer must not be stored")
         address = exchange.request.remote or ""
-        self._issued.refuse(address)
+        limit(self._issued, address, "stream tickets")
         self._issued.add(address)
         ticket, expires = tickets.issue(await self._secret(), principal.digest)
         said = {"ticket": ticket, "expires_at": datetime.fromtimestamp(expires, UTC).isoformat()}
@@ -96,11 +97,11 @@ class Door:
         if ticket is None or {"Authorization", "X-API-Key"} & {*exchange.headers}:
             return await self._api.enter(exchange, scope)
         keys, address = self._api.keys, exchange.request.remote or ""
-        keys.failures.refuse(address)
+        keys.refuse(address)
         digest = tickets.digest_of(await self._secret(), ticket)
         principal = None if digest is None else await keys.holder(digest)
         if principal is None:
-            keys.failures.add(address)
+            keys.fail(address)
             raise unauthenticated("The ticket is not ours, has ended, or its key has", "Ask for a new one")
         exchange.principal = principal
         return principal

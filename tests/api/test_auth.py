@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from imi import attempts
 from imi.config import ConfigError, Settings
 from imi.rules import is_loopback
 from imi.server import auth
@@ -279,7 +280,7 @@ async def test_a_look_that_failed_is_not_believed() -> None:
 
 
 async def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "MOST_KEPT", 10)
+    monkeypatch.setattr(attempts, "MOST_KEPT", 10)
 
     async def nobody(_: str) -> None:
         return None
@@ -288,7 +289,7 @@ async def test_what_is_kept_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(100):
         with pytest.raises(ApiError):
             await keys.principal({"X-API-Key": f"k{n}"}, f"address {n}")
-    assert len(keys._good) <= 10 and len(keys.failures._at) <= 10 and not keys._looks
+    assert len(keys._good) <= 10 and len(keys._failures._at) <= 10 and not keys._looks
 
 
 async def test_wrong_keys_forget_no_good_one_and_are_not_looked_up_without_end(
@@ -300,7 +301,7 @@ async def test_wrong_keys_forget_no_good_one_and_are_not_looked_up_without_end(
         looks.append(digest)
         return {"key_id": "1", "name": "n", "scope": "read"} if digest == auth._hash("good") else None
 
-    monkeypatch.setattr(auth, "MOST_KEPT", 10)
+    monkeypatch.setattr(attempts, "MOST_KEPT", 10)
     keys = Keys(Settings(), look_up)
     await keys.principal({"X-API-Key": "good"}, "::1")
     said = []

@@ -35,7 +35,7 @@ def anybody(api: httpx.Client) -> Iterator[httpx.Client]:
 @pytest.fixture
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has had too many attempts."""
-    monkeypatch.setattr("imi.server.auth.FAILURES", 10_000)
+    monkeypatch.setattr("imi.attempts.MOST", 10_000)
 
 
 def ticket_of(client: httpx.Client) -> str:
