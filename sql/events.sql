@@ -6,22 +6,31 @@
 -- judges only the keys that the log itself reads, whichever door an event comes through: the log is history, not a
 -- gatekeeper. A list goes in whole or not at all.
 
+-- Each of these two is one expression without a query in it, so that it is inlined and no row is built for it: twice as fast.
+create or replace function logic.event_known(p_event bloodbank.events) returns json
+language sql
+stable
+as $$
+  select json_build_object(
+    'event_id', p_event.event_id,
+    'event_type', p_event.event_type,
+    'timestamp', p_event."timestamp",
+    'version', p_event.version,
+    'source', p_event.source,
+    'correlation_ids', p_event.correlation_ids,
+    'agent_context', p_event.agent_context,
+    'payload', p_event.payload)
+$$;
+comment on function logic.event_known is 'The keys of an envelope that every event has';
+
 create or replace function logic.event_envelope(p_event bloodbank.events) returns json
 language sql
 stable
 as $$
-  select case when p_event.extra is null then known.envelope else (p_event.extra || known.envelope::jsonb)::json end
-  from (
-    select json_build_object(
-      'event_id', p_event.event_id,
-      'event_type', p_event.event_type,
-      'timestamp', p_event."timestamp",
-      'version', p_event.version,
-      'source', p_event.source,
-      'correlation_ids', p_event.correlation_ids,
-      'agent_context', p_event.agent_context,
-      'payload', p_event.payload) as envelope
-  ) as known
+  select case
+    when p_event.extra is null then logic.event_known(p_event)
+    else (p_event.extra || logic.event_known(p_event)::jsonb)::json
+  end
 $$;
 comment on function logic.event_envelope is 'An event as the bus and the API show it';
 

@@ -6,6 +6,7 @@
 \ir events.sql
 \ir projections.sql
 \ir workflows.sql
+\ir causation.sql
 \ir dead_letters.sql
 \ir queues.sql
 \ir relay.sql

@@ -1,0 +1,254 @@
+-- Causation: what followed from an event, and what led to it.
+--
+-- The causes form a graph, not a tree: an event may have several, bad data has loops, and an effect may be there before
+-- its cause. So the walk goes breadth first, every event once, at its least depth. Only events of the log count: a cause
+-- that has not arrived is left out. (Its edge is there; an edge's effect always is, they are written together.) What is
+-- shown is numbered by depth, then time, then id. An answer that must end early, at 100,000 events, 32 MiB or the depth
+-- that was asked for, keeps the first of them: so whatever is shown, something that leads to it is shown too.
+
+-- UNION drops a row that equals an earlier one: with the ids alone that is a breadth-first walk. The depth must not make a
+-- row differ, so it travels as the scale of a zero: 0.0 equals 0.00.
+create or replace function logic.event_walk(p_event_id uuid, p_forward boolean, p_depth integer, p_limit integer)
+returns table (event_id uuid, depth integer)
+language sql
+stable
+rows 1000
+as $$
+  with recursive walk (event_id, depth) as (
+    select p_event_id, round(0.0, 0)
+    union
+    select next.event_id, round(0.0, scale(walk.depth) + 1)
+    from walk
+    cross join lateral (
+      select causes.effect from bloodbank.causes where p_forward and causes.cause = walk.event_id
+      union all
+      select causes.cause from bloodbank.causes where not p_forward and causes.effect = walk.event_id
+    ) as next (event_id)
+    where scale(walk.depth) < p_depth
+  )
+  select walk.event_id, scale(walk.depth) from walk limit p_limit
+$$;
+comment on function logic.event_walk is 'Every id within reach, once, with its least depth, nearest first: forward to effects, else to causes';
+
+create or replace function logic.event_nodes(p_event_id uuid, p_forward boolean, p_max_depth integer)
+returns table (n integer, event_id uuid, depth integer, event_type text, "timestamp" timestamptz, causes uuid[], truncated boolean)
+language sql
+stable
+rows 1000
+as $$
+  select row_number() over (order by met.depth, events."timestamp", events.event_id), events.event_id, met.depth,
+    events.event_type, events."timestamp", events.correlation_ids, met.truncated
+  from (
+    select walk.event_id, walk.depth, count(*) over () > 100000 or max(walk.depth) over () > p_max_depth as truncated
+    from logic.event_walk(p_event_id, p_forward, p_max_depth + 1, 100001) as walk
+  ) as met
+  join bloodbank.events on events.event_id = met.event_id
+  where met.depth <= p_max_depth
+  order by 1
+  limit 100000
+$$;
+comment on function logic.event_nodes is 'The events within reach, numbered as they are shown; truncated says that the depth or their number cut it';
+
+-- A hundred at a time: what will not be shown, however large it is, is not read.
+create or replace function logic.event_envelopes(p_event_ids uuid[]) returns text[]
+language plpgsql
+stable
+as $$
+declare
+  v_envelopes text[] := '{}';
+  v_envelope text;
+  v_size bigint := 0;
+begin
+  for v_from in 1 .. cardinality(p_event_ids) by 100 loop
+    for v_envelope in
+      select logic.event_envelope(events)
+      from unnest(p_event_ids[v_from : v_from + 99]) with ordinality as wanted (event_id, n)
+      join bloodbank.events using (event_id)
+      order by wanted.n
+    loop
+      v_size := v_size + octet_length(v_envelope) + 40;
+      if v_size > 32 << 20 then
+        return v_envelopes;
+      end if;
+      v_envelopes := v_envelopes || v_envelope;
+    end loop;
+  end loop;
+  return v_envelopes;
+end
+$$;
+comment on function logic.event_envelopes is 'The first of these events as the API shows them, up to 32 MiB with 40 bytes around each';
+
+create or replace function logic.causation_flat(p_event_id uuid, p_forward boolean, p_max_depth integer) returns text
+language plpgsql
+stable
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_ids uuid[];
+  v_depths integer[];
+  v_truncated boolean;
+  v_envelopes text[];
+begin
+  select array_agg(node.event_id order by node.n), array_agg(node.depth order by node.n), bool_or(node.truncated)
+  into v_ids, v_depths, v_truncated
+  from logic.event_nodes(p_event_id, p_forward, p_max_depth) as node;
+  v_envelopes := logic.event_envelopes(v_ids);
+  return (
+    select format('{"items":[%s],"truncated":%s}',
+      string_agg(format('{"event":%s,"depth":%s}', item.envelope, item.depth), ',' order by item.n),
+      v_truncated or cardinality(v_envelopes) < cardinality(v_ids))
+    from unnest(v_envelopes, v_depths) with ordinality as item (envelope, depth, n)
+    where item.envelope is not null);
+end
+$$;
+comment on function logic.causation_flat is 'The events within reach as {items: [{event, depth}], truncated}';
+
+-- An event's path is its parent's and its own number, so that paths sort as the tree is written: each event closes as many
+-- brackets as the next one lies higher.
+create or replace function logic.causation_tree(p_event_id uuid, p_forward boolean, p_max_depth integer) returns text
+language plpgsql
+stable
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_ids uuid[];
+  v_depths integer[];
+  v_parents integer[];
+  v_truncated boolean;
+  v_envelopes text[];
+  v_paths bytea[] := array[''::bytea];
+begin
+  with nodes as materialized (
+    select * from logic.event_nodes(p_event_id, p_forward, p_max_depth)
+  ), edges as (
+    select cause.n as cause, effect.n as effect
+    from nodes as effect
+    cross join lateral unnest(effect.causes) as named (event_id)
+    join nodes as cause on cause.event_id = named.event_id
+  ), hung as (
+    select case when p_forward then effect else cause end as n, min(case when p_forward then cause else effect end) as parent
+    from edges
+    group by 1
+  )
+  select array_agg(nodes.event_id order by n), array_agg(nodes.depth order by n), array_agg(hung.parent order by n),
+    bool_or(nodes.truncated)
+  into v_ids, v_depths, v_parents, v_truncated
+  from nodes
+  left join hung using (n);
+  v_envelopes := logic.event_envelopes(v_ids);
+  for v_n in 2 .. cardinality(v_envelopes) loop
+    v_paths[v_n] := v_paths[v_parents[v_n]] || int4send(v_n);
+  end loop;
+  return (
+    select string_agg(
+      format('{"event":%s,"depth":%s,%s"children":[', v_envelopes[line.n], line.depth,
+        case when line.n = 1 then format('"truncated":%s,', v_truncated or cardinality(v_envelopes) < cardinality(v_ids)) end)
+      || repeat(']}', line.depth + 1 - coalesce(line.next, 0)) || case when line.next <= line.depth then ',' else '' end,
+      '' order by line.path)
+    from (
+      select paths.n, paths.path, v_depths[paths.n] as depth, lead(v_depths[paths.n]) over (order by paths.path) as next
+      from unnest(v_paths) with ordinality as paths (path, n)
+    ) as line);
+end
+$$;
+comment on function logic.causation_tree is 'The events within reach as {event, depth, children}, each under the first of those that lead to it; truncated at the root';
+
+-- What stands in the picture's labels is the event's type and time, and no character of either means anything to Mermaid.
+create or replace function logic.causation_graph(
+  p_event_id uuid, p_forward boolean, p_max_depth integer, p_mermaid boolean
+) returns text
+language sql
+stable
+as $$
+  with nodes as materialized (
+    select * from logic.event_nodes(p_event_id, p_forward, p_max_depth)
+  ), edges as (
+    select cause.n as cause_n, cause.event_id as cause, effect.n as effect_n, effect.event_id as effect
+    from nodes as effect
+    cross join lateral (select distinct unnest(effect.causes)) as named (event_id)
+    join nodes as cause on cause.event_id = named.event_id
+  ), lines as (
+    select false as is_edge, n, 0 as other, case
+      when p_mermaid then format('  n%s["%s<br/>%s"]', n, event_type, to_char("timestamp" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SSZ'))
+      else json_build_object('id', event_id, 'event_type', event_type, 'timestamp', "timestamp", 'depth', depth)::text end as line
+    from nodes
+    union all
+    select true, effect_n, cause_n, case
+      when p_mermaid then format('  n%s --> n%s', cause_n, effect_n)
+      else json_build_object('source', cause, 'target', effect)::text end
+    from edges
+  ), sized as (
+    select is_edge, n, other, line, sum(octet_length(line) + 1) over (order by is_edge, n, other) <= 32 << 20 as fits from lines
+  ), written as (
+    select
+      string_agg(line, case when p_mermaid then E'\n' else ',' end order by n) filter (where fits and not is_edge) as nodes,
+      string_agg(line, case when p_mermaid then E'\n' else ',' end order by n, other) filter (where fits and is_edge) as edges,
+      not bool_and(fits) or (select bool_or(nodes.truncated) from nodes) as truncated
+    from sized
+  )
+  select case
+    when p_mermaid then concat_ws(E'\n', 'flowchart TD', nodes, edges, case when truncated then '  %% truncated' end) || E'\n'
+    else format('{"nodes":[%s],"edges":[%s],"truncated":%s}', nodes, edges, truncated) end
+  from written
+$$;
+comment on function logic.causation_graph is 'The events within reach and all edges between them, as {nodes, edges, truncated} or as a Mermaid flowchart';
+
+create or replace function logic.causation(
+  p_event_id uuid, p_forward boolean, p_format text, p_max_depth integer, out status integer, out body text, out headers json
+)
+language plpgsql
+stable
+as $$
+begin
+  if not exists (select from bloodbank.events where events.event_id = p_event_id) then
+    status := 404;
+    body := logic.not_found('Event', 'event_id', p_event_id::text);
+    return;
+  end if;
+  status := 200;
+  p_max_depth := coalesce(p_max_depth, 100);
+  case coalesce(p_format, 'tree')
+    when 'tree' then body := logic.causation_tree(p_event_id, p_forward, p_max_depth);
+    when 'flat' then body := logic.causation_flat(p_event_id, p_forward, p_max_depth);
+    when 'graph' then body := logic.causation_graph(p_event_id, p_forward, p_max_depth, false);
+    when 'mermaid' then
+      body := logic.causation_graph(p_event_id, p_forward, p_max_depth, true);
+      headers := '{"Content-Type": "text/plain; charset=utf-8"}';
+  end case;
+end
+$$;
+comment on function logic.causation is 'What is within reach of an event, in one of four formats';
+
+create or replace function api.event_descendants(
+  p_event_id uuid,
+  p_format text default null,
+  p_max_depth integer default null,
+  out status integer,
+  out body text,
+  out headers json
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select * from logic.causation(p_event_id, true, p_format, p_max_depth)
+$$;
+comment on function api.event_descendants is 'GET /api/v1/events/{event_id}/descendants: what followed from it';
+
+create or replace function api.event_ancestors(
+  p_event_id uuid,
+  p_format text default null,
+  p_max_depth integer default null,
+  out status integer,
+  out body text,
+  out headers json
+)
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+  select * from logic.causation(p_event_id, false, p_format, p_max_depth)
+$$;
+comment on function api.event_ancestors is 'GET /api/v1/events/{event_id}/ancestors: what led to it';
