@@ -96,7 +96,7 @@ begin
   return (
     select format('{"items":[%s],"truncated":%s}',
       string_agg(format('{"event":%s,"depth":%s}', item.envelope, item.depth), ',' order by item.n),
-      v_truncated or cardinality(v_envelopes) < cardinality(v_ids))
+      (v_truncated or cardinality(v_envelopes) < cardinality(v_ids))::text)
     from unnest(v_envelopes, v_depths) with ordinality as item (envelope, depth, n)
     where item.envelope is not null);
 end
@@ -142,7 +142,7 @@ begin
   return (
     select string_agg(
       format('{"event":%s,"depth":%s,%s"children":[', v_envelopes[line.n], line.depth,
-        case when line.n = 1 then format('"truncated":%s,', v_truncated or cardinality(v_envelopes) < cardinality(v_ids)) end)
+        case when line.n = 1 then format('"truncated":%s,', (v_truncated or cardinality(v_envelopes) < cardinality(v_ids))::text) end)
       || repeat(']}', line.depth + 1 - coalesce(line.next, 0)) || case when line.next <= line.depth then ',' else '' end,
       '' order by line.path)
     from (
@@ -188,7 +188,7 @@ as $$
   )
   select case
     when p_mermaid then concat_ws(E'\n', 'flowchart TD', nodes, edges, case when truncated then '  %% truncated' end) || E'\n'
-    else format('{"nodes":[%s],"edges":[%s],"truncated":%s}', nodes, edges, truncated) end
+    else format('{"nodes":[%s],"edges":[%s],"truncated":%s}', nodes, edges, truncated::text) end
   from written
 $$;
 comment on function logic.causation_graph is 'The events within reach and all edges between them, as {nodes, edges, truncated} or as a Mermaid flowchart';
