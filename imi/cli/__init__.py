@@ -39,7 +39,7 @@ COMMANDS = {
         "links": ("links", "Link work to tickets, pull requests and deploys."),
         "trace": ("trace", "Follow a ticket, branch, commit, PR or deploy both ways."),
         "components": ("components", "Components of a project and what depends on what."),
-        "events": ("events", "Watch events as they come; their types and payloads."),
+        "events": ("events", "Events as they come, their causes and effects, and their types."),
         "publish": ("publish", "Publish an event, as a skill or a script would."),
         "stats": ("stats", "The registry in figures."),
         "registry-entry": ("registry_entry", "iMi's entry in the services registry."),

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from imi.cli.client import Api, segment
 from imi.cli.command import Agent, ApiKey, ApiUrl, Debug, command, group, print_json
-from imi.cli.outcome import NOT_FOUND, Failure
-from imi.cli.render import Column, table
+from imi.cli.outcome import NOT_FOUND, Failure, usage
+from imi.cli.render import Column, moment, plain, record, table
 
-app = group("Events: as they come, their types, and what each one's payload holds.")
+app = group("Events: as they come, each with its causes and effects, their types and what a payload holds.")
 
 
 def _show(found: Any) -> Any:
@@ -38,6 +39,46 @@ def types(
             "NOT_FOUND", f"no schema describes {event_type}", "imi events types lists them", NOT_FOUND
         )
     return found
+
+
+def _branch(node: dict[str, Any]) -> Any:
+    """A node of a causation tree with all below it, a line an event."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    event = node["event"]
+    line = Text(plain(event["event_type"]), style="bold", no_wrap=True, overflow="ellipsis")
+    line.append(f"  {moment(event['timestamp'])}  {plain(event['event_id'])}", style="not bold dim")
+    tree = Tree(line, guide_style="dim")
+    tree.children = [_branch(child) for child in node["children"]]
+    return tree
+
+
+def _show_event(found: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    if "event_id" in found:
+        return record(found)
+    tree = _branch(found)
+    return (
+        Group(tree, "there is more: a tree ends at 100 steps, 100,000 events or 32 MiB")
+        if found["truncated"]
+        else tree
+    )
+
+
+@command(app, "show", example="imi events show 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10 --tree", show=_show_event)
+def show(
+    api: Api,
+    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    tree: Annotated[bool, typer.Option("--tree", help="What followed from it, as a tree.")] = False,
+    ancestors: Annotated[bool, typer.Option("--ancestors", help="What led to it, as a tree.")] = False,
+) -> Any:
+    """Show an event, or the tree of its effects or causes. Each stands there once, where it is nearest."""
+    if tree and ancestors:
+        usage("--tree and --ancestors are two trees", "ask for one at a time")
+    towards = "/descendants" if tree else "/ancestors" if ancestors else ""
+    return api.get(f"/events/{segment(event_id)}{towards}")
 
 
 @app.command("tail", epilog="Example: imi events tail --type 'bmad.workflow.#' --after 0")
