@@ -57,8 +57,10 @@ bench: setup ## requests/s and latencies beside their references
 bench-bus: setup needs ## events/s and latencies of the bus beside its client alone and COPY
 	$(BIN)/python -m tests.bench.bus
 
-bench-log: setup ## how fast the log is read at a million events
+bench-log: setup ## how a long log is read, walked and streamed
 	$(BIN)/python -m tests.bench.log
+	$(BIN)/python -m tests.bench.causes
+	$(BIN)/python -m tests.bench.stream
 
 soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some
 	$(BIN)/python -m tests.soak $(SCENARIOS)

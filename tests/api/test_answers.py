@@ -180,6 +180,9 @@ def test_every_success(fresh_database: Database) -> None:
         for body in (event, event, [event, event | {"event_id": str(uuid4())}], []):
             send("POST", "/events", body)
         assert send("GET", f"/events/{event['event_id']}")["odd"] == 1
+        for way in ("descendants", "ancestors"):
+            for form in ("", "?format=tree&max_depth=3", "?format=flat", "?format=graph&max_depth=0"):
+                send("GET", f"/events/{event['event_id']}/{way}{form}")
         found = client.get("/api/v1/events?after=0&count=true&limit=5")
         assert int(found.headers["X-Total-Count"]) > int(found.headers["X-Next-Cursor"]) == 5
         send("GET", "/events?event_type=imi.%23&order=asc")

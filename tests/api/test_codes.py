@@ -135,6 +135,8 @@ def test_403_forbidden(api: httpx.Client, anybody: httpx.Client, key: Any) -> No
         ("GET", "/events/{id}", None),
         ("GET", "/workflows/{id}", None),
         ("GET", "/workflows/{id}/events", None),
+        ("GET", "/events/{id}/descendants", None),
+        ("GET", "/events/{id}/ancestors?format=mermaid", None),
         ("GET", "/dead-letters/{id}", None),
         ("POST", "/dead-letters/{id}/replay", None),
         ("DELETE", "/api-keys/{id}", None),
