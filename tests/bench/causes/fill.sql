@@ -12,7 +12,7 @@ end;
 
 insert into bloodbank.events (event_id, event_type, "timestamp", version, source, correlation_ids, payload, ingested_at, arrived)
 select
-  bench.id(n), (array['tool.mutation.edit', 'git.push', 'llm.prompt.sent', 'session.thread.message', 'agent.state.changed'])[1 + n % 5],
+  bench.id(n), (array['build.step.finished', 'llm.tool.called', 'llm.prompt.sent', 'session.thread.message', 'agent.state.changed'])[1 + n % 5],
   made, '1.0.0', '{"host": "builder-1", "type": "agent", "app": "hooks"}',
   case when k = 0 then '{}' else array[bench.id(n - step * (1 + (hashint8extended(n, 1) & 65535) * k / 65536))] end,
   jsonb_build_object('number', n, 'thread', bench.id(n / 1000), 'text', repeat('Keep the lease until the branch is merged. ', 8)),
@@ -27,3 +27,6 @@ cross join lateral (select
 
 insert into bloodbank.causes (cause, effect)
 select events.correlation_ids[1], events.event_id from bloodbank.events where events.correlation_ids <> '{}';
+
+-- nobody has anything left to follow while something else is measured
+update bloodbank.subscriptions set position = (select max(events.position) from bloodbank.events);
