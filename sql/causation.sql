@@ -31,13 +31,13 @@ $$;
 comment on function logic.event_walk is 'Every id within reach, once, with its least depth, nearest first: forward to effects, else to causes';
 
 create or replace function logic.event_nodes(p_event_id uuid, p_forward boolean, p_max_depth integer)
-returns table (n integer, event_id uuid, depth integer, event_type text, "timestamp" timestamptz, causes uuid[], truncated boolean)
+returns table (n integer, event_id uuid, place tid, depth integer, event_type text, "timestamp" timestamptz, causes uuid[], truncated boolean)
 language sql
 stable
 rows 1000
 as $$
-  select row_number() over (order by met.depth, events."timestamp", events.event_id), events.event_id, met.depth,
-    events.event_type, events."timestamp", events.correlation_ids, met.truncated
+  select row_number() over (order by met.depth, events."timestamp", events.event_id), events.event_id, events.ctid,
+    met.depth, events.event_type, events."timestamp", events.correlation_ids, met.truncated
   from (
     select walk.event_id, walk.depth, count(*) over () > 100000 or max(walk.depth) over () > p_max_depth as truncated
     from logic.event_walk(p_event_id, p_forward, p_max_depth + 1, 100001) as walk
@@ -49,8 +49,9 @@ as $$
 $$;
 comment on function logic.event_nodes is 'The events within reach, numbered as they are shown; truncated says that the depth or their number cut it';
 
--- A hundred at a time: what will not be shown, however large it is, is not read.
-create or replace function logic.event_envelopes(p_event_ids uuid[]) returns text[]
+-- A hundred at a time: what will not be shown, however large it is, is not read. By their places, which one snapshot does
+-- not move: to look the ids up once more costs a sixth of the whole.
+create or replace function logic.event_envelopes(p_places tid[]) returns text[]
 language plpgsql
 stable
 as $$
@@ -59,11 +60,11 @@ declare
   v_envelope text;
   v_size bigint := 0;
 begin
-  for v_from in 1 .. cardinality(p_event_ids) by 100 loop
+  for v_from in 1 .. cardinality(p_places) by 100 loop
     for v_envelope in
       select logic.event_envelope(events)
-      from unnest(p_event_ids[v_from : v_from + 99]) with ordinality as wanted (event_id, n)
-      join bloodbank.events using (event_id)
+      from unnest(p_places[v_from : v_from + 99]) with ordinality as wanted (place, n)
+      join bloodbank.events on events.ctid = wanted.place
       order by wanted.n
     loop
       v_size := v_size + octet_length(v_envelope) + 40;
@@ -76,7 +77,7 @@ begin
   return v_envelopes;
 end
 $$;
-comment on function logic.event_envelopes is 'The first of these events as the API shows them, up to 32 MiB with 40 bytes around each';
+comment on function logic.event_envelopes is 'The first of the events at these places as the API shows them, up to 32 MiB with 40 bytes around each';
 
 create or replace function logic.causation_flat(p_event_id uuid, p_forward boolean, p_max_depth integer) returns text
 language plpgsql
@@ -84,19 +85,19 @@ stable
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_ids uuid[];
+  v_places tid[];
   v_depths integer[];
   v_truncated boolean;
   v_envelopes text[];
 begin
-  select array_agg(node.event_id order by node.n), array_agg(node.depth order by node.n), bool_or(node.truncated)
-  into v_ids, v_depths, v_truncated
+  select array_agg(node.place order by node.n), array_agg(node.depth order by node.n), bool_or(node.truncated)
+  into v_places, v_depths, v_truncated
   from logic.event_nodes(p_event_id, p_forward, p_max_depth) as node;
-  v_envelopes := logic.event_envelopes(v_ids);
+  v_envelopes := logic.event_envelopes(v_places);
   return (
     select format('{"items":[%s],"truncated":%s}',
       string_agg(format('{"event":%s,"depth":%s}', item.envelope, item.depth), ',' order by item.n),
-      (v_truncated or cardinality(v_envelopes) < cardinality(v_ids))::text)
+      (v_truncated or cardinality(v_envelopes) < cardinality(v_places))::text)
     from unnest(v_envelopes, v_depths) with ordinality as item (envelope, depth, n)
     where item.envelope is not null);
 end
@@ -111,7 +112,7 @@ stable
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_ids uuid[];
+  v_places tid[];
   v_depths integer[];
   v_parents integer[];
   v_truncated boolean;
@@ -130,19 +131,19 @@ begin
     from edges
     group by 1
   )
-  select array_agg(nodes.event_id order by n), array_agg(nodes.depth order by n), array_agg(hung.parent order by n),
+  select array_agg(nodes.place order by n), array_agg(nodes.depth order by n), array_agg(hung.parent order by n),
     bool_or(nodes.truncated)
-  into v_ids, v_depths, v_parents, v_truncated
+  into v_places, v_depths, v_parents, v_truncated
   from nodes
   left join hung using (n);
-  v_envelopes := logic.event_envelopes(v_ids);
+  v_envelopes := logic.event_envelopes(v_places);
   for v_n in 2 .. cardinality(v_envelopes) loop
     v_paths[v_n] := v_paths[v_parents[v_n]] || int4send(v_n);
   end loop;
   return (
     select string_agg(
       format('{"event":%s,"depth":%s,%s"children":[', v_envelopes[line.n], line.depth,
-        case when line.n = 1 then format('"truncated":%s,', (v_truncated or cardinality(v_envelopes) < cardinality(v_ids))::text) end)
+        case when line.n = 1 then format('"truncated":%s,', (v_truncated or cardinality(v_envelopes) < cardinality(v_places))::text) end)
       || repeat(']}', line.depth + 1 - coalesce(line.next, 0)) || case when line.next <= line.depth then ',' else '' end,
       '' order by line.path)
     from (

@@ -48,7 +48,7 @@ def _branch(node: dict[str, Any]) -> Any:
 
     event = node["event"]
     line = Text(plain(event["event_type"]), style="bold", no_wrap=True, overflow="ellipsis")
-    line.append(f"  {moment(event['timestamp'])}  {plain(event['event_id'])}", style="not bold dim")
+    line.append(f"  {plain(event['event_id'])}  {moment(event['timestamp'])}", style="not bold dim")
     tree = Tree(line, guide_style="dim")
     tree.children = [_branch(child) for child in node["children"]]
     return tree

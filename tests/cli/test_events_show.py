@@ -35,7 +35,7 @@ def events(live: Live) -> dict[str, str]:
 
 def shape(lines: list[str]) -> list[str]:
     """The tree without times, ids as they are."""
-    return [re.sub(r"  \d{4}-\d\d-\d\d \d\d:\d\d  ", " ", line) for line in lines]
+    return [re.sub(r"  (\S{36})  \d{4}-\d\d-\d\d \d\d:\d\d$", r" \1", line) for line in lines]
 
 
 def test_an_event(imi: Imi, events: dict[str, str]) -> None:
