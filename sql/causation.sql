@@ -4,7 +4,7 @@
 -- its cause. So the walk goes breadth first, every event once, at its least depth. Only events of the log count: a cause
 -- that has not arrived is left out. (Its edge is there; an edge's effect always is, they are written together.) What is
 -- shown is numbered by depth, then time, then id. An answer that must end early, at 100,000 events, 32 MiB or the depth
--- that was asked for, keeps the first of them: so whatever is shown, something that leads to it is shown too.
+-- that was asked for, keeps the nearest: so whatever is shown, something that leads to it is shown too.
 
 -- UNION drops a row that equals an earlier one: with the ids alone that is a breadth-first walk. The depth must not make a
 -- row differ, so it travels as the scale of a zero: 0.0 equals 0.00.
