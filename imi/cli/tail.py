@@ -63,6 +63,7 @@ def line(message: Any) -> str:
     source = event["source"]
     parts = [source.get("app") or source.get("type"), source.get("host")] if isinstance(source, dict) else []
     place = "@".join(str(each) for each in parts if each)
+    payload = json.dumps(event["payload"], ensure_ascii=False)
     text = plain(f"{at:%H:%M:%S}  {message['cursor']}  {event['event_type']}  {place}  {payload}")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -147,7 +147,7 @@ class Door:
         framing = wire.websocket if is_websocket else wire.sse
         client = Client(transport, framing, request.writer.drain, event_type, workflow, principal.digest)
         client.cursor = row["upto"] if cursor is None and row else cursor or 0
-        await self._serve(client, response, row, gone, cursor is None)
+        await self._serve(client, response, row, gone)
         return response
 
     async def _serve(
@@ -156,7 +156,6 @@ class Door:
         response: web.StreamResponse,
         row: Record | None,
         error: asyncpg.PostgresError | None,
-        is_from_now: bool,
     ) -> None:
         with contextlib.suppress(OSError, AttributeError):  # where there is no such option
             found = client.transport.get_extra_info("socket")
@@ -166,8 +165,7 @@ class Door:
         if row is None:
             assert error
             return self.hub.refuse(client, error)
-        if is_from_now:
-            client.say(client.cursor, wire.heartbeat(client.cursor))
+        client.say(client.cursor, wire.heartbeat(client.cursor))
         try:
             self.hub.enter(client, row)
             if isinstance(response, web.WebSocketResponse):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
@@ -22,44 +21,35 @@ def publish(live: Live, *types: str, **payload: Any) -> list[str]:
     return [each["event_id"] for each in answer.json()["items"]]
 
 
-async def tail(count: int, *arguments: str) -> tuple[list[str], int, str]:
+def tail(count: int, *arguments: str) -> tuple[list[str], int, str]:
     """So many lines of a tail, then Ctrl-C: the lines, the exit code, and what it said beside them."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "imi",
-        "events",
-        "tail",
-        *arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout
-    async with asyncio.timeout(60):
-        lines = [(await process.stdout.readline()).decode() for _ in range(count)]
+    command = [sys.executable, "-m", "imi", "events", "tail", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        lines = [process.stdout.readline().decode() for _ in range(count)]
         process.send_signal(signal.SIGINT)
-        rest, said = await process.communicate()
-    assert rest == b"" and process.returncode is not None
+        rest, said = process.communicate(timeout=60)
+    assert rest == b""
     return lines, process.returncode, said.decode()
 
 
-async def test_events_in_lines_for_people(live: Live) -> None:
+def test_events_in_lines_for_people(live: Live) -> None:
     publish(live, "shown.one", "hidden.one", "shown.two", note="\x1b[31m\u2028ä")
-    lines, code, said = await tail(2, "--type", "shown.#", "--after", "0")
+    lines, code, said = tail(2, "--type", "shown.#", "--after", "0")
     assert (code, said) == (0, "")
     assert [line.split()[2] for line in lines] == ["shown.one", "shown.two"]
     assert all(line.endswith('{"note": "\\u001b[31m\\u2028ä"}\n') for line in lines), lines
 
 
-async def test_events_as_json(live: Live) -> None:
+def test_events_as_json(live: Live) -> None:
     workflow = "0199a000-0000-7000-8000-000000000001"
     published = publish(live, "json.one", "json.two", workflow_id=workflow, text="\u2028\x85")
-    lines, code, said = await tail(2, "--workflow", workflow, "--after", "0", "--json")
+    lines, code, said = tail(2, "--workflow", workflow, "--after", "0", "--json")
     assert (code, said) == (0, "")
     messages = [json.loads(line) for line in lines]
     assert [each["data"]["event_id"] for each in messages] == published
     assert messages[0]["data"]["payload"]["text"] == "\u2028\x85"
-    lines, _, _ = await tail(1, "--workflow", workflow, "--after", str(messages[0]["cursor"]), "--json")
+    lines, _, _ = tail(1, "--workflow", workflow, "--after", str(messages[0]["cursor"]), "--json")
     assert json.loads(lines[0]) == messages[1]
 
 

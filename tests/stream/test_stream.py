@@ -36,12 +36,13 @@ async def test_from_now_on(world: World, websocket: bool) -> None:
         assert ids(await watcher.events(3)) == published
 
 
-async def test_where_now_is_comes_first(world: World, websocket: bool) -> None:
+async def test_where_it_begins_comes_first(world: World, websocket: bool) -> None:
     async with world.watch(websocket) as watcher:
         message = await watcher.next()
         assert message and message["type"] == "heartbeat"
     published = world.publish()  # nobody watches, and yet nothing is lost
     async with world.watch(websocket, after=message["cursor"]) as watcher:
+        assert (await watcher.next() or {})["cursor"] == message["cursor"]
         assert ids(await watcher.events(1)) == [published]
 
 
