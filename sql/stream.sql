@@ -23,6 +23,7 @@ as $$
 declare
   v_floor bigint := logic.log_floor();
   v_regex text := logic.topic_regex(p_event_type);
+  v_after bigint;
   v_bytes integer := 0;
   v_event record;
 begin
@@ -34,11 +35,13 @@ begin
     perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
       jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
   end if;
-  upto := greatest(p_after, v_floor);
+  -- the log is whole above the mark; what is kept below it is no beginning
+  v_after := case when p_after = 0 then logic.log_pruned() else p_after end;
+  upto := greatest(v_after, v_floor);
   if p_workflow_id is null then
     upto := coalesce((
       select events.position from bloodbank.events
-      where events.position > p_after and events.position <= v_floor
+      where events.position > v_after and events.position <= v_floor
       order by events.position
       offset 4999 limit 1), upto);
   end if;
@@ -55,7 +58,7 @@ begin
     case when p_workflow_id is not null then $filter$and events.event_id in (
       select named.event_id from bloodbank.events as named where named.payload ->> 'workflow_id' = $4::text
       union select causes.effect from bloodbank.causes where causes.cause = $4)$filter$ end)
-  using p_after, upto, v_regex, p_workflow_id, p_limit
+  using v_after, upto, v_regex, p_workflow_id, p_limit
   loop
     v_bytes := v_bytes + octet_length(v_event.envelope);
     if v_bytes > 1 << 20 and positions is not null then
@@ -70,9 +73,9 @@ begin
       upto := v_event.position;
     end if;
   end loop;
-  if p_after between 1 and logic.log_pruned() - 1 then
+  if v_after between 1 and logic.log_pruned() - 1 then
     perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
-      jsonb_build_object('after', p_after, 'oldest', logic.log_pruned()), 'Go on from params.oldest; what lay between is gone');
+      jsonb_build_object('after', v_after, 'oldest', logic.log_pruned()), 'Go on from params.oldest; what lay between is gone');
   end if;
   behind := upto < v_floor;
 end

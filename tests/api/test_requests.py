@@ -30,6 +30,7 @@ FREE = {
     "remote_origin",
     "reason",
     "subscription",
+    "agent_type",
 }
 
 

@@ -512,7 +512,6 @@ async def test_its_log_is_json_lines(up: Live, letta: Fake) -> None:
     assert fake.KEY not in up.data_dir.with_suffix(".letta").read_text()
 
 
-@pytest.mark.xfail(reason="nothing writes bloodbank.workflow_state yet")
 @pytest.mark.usefixtures("quick")
 async def test_where_the_workflow_stands(up: Live, letta: Fake) -> None:
     async with working(up, letta):

@@ -14,9 +14,9 @@ import uvloop
 
 from tests.bench import report
 from tests.bench.bus.stage import Figure
-from tests.bench.load import BenchError
 from tests.bench.causes import causation
 from tests.bench.causes.stage import Stage, staged
+from tests.bench.load import BenchError
 
 ROWS: dict[str, Callable[[Stage], Coroutine[Any, Any, list[Figure]]]] = {
     "causation": causation.descended,

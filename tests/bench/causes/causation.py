@@ -10,8 +10,8 @@ import asyncpg
 import httpx
 
 from tests.bench.bus.stage import Figure, ratios
-from tests.bench.load import BenchError
 from tests.bench.causes.stage import Stage
+from tests.bench.load import BenchError
 
 LARGE, SMALL = 10_000, 100
 # What any walk must do at the least: find each event's effects in the index. A tree has nothing to be met twice.
