@@ -31,6 +31,9 @@ FREE = {
     "reason",
     "subscription",
     "agent_type",
+    "agent",
+    "phase",
+    "project_name",
 }
 
 
