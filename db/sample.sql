@@ -13,7 +13,7 @@ declare
   v_cause text;
   v_reply jsonb;
 begin
-  perform pg_advisory_xact_lock(4245::bigint << 48);
+  perform pg_advisory_xact_lock(4247::bigint << 48);
   if logic.project_of('github.com/acme/atlas') is not null then
     return;
   end if;

@@ -7,7 +7,8 @@
 -- any more. A reader takes the floor first and the rows in a second statement, which is why it must be VOLATILE
 -- plpgsql: a stable function has one snapshot, older than the floor it computes.
 -- Anybody who may connect can take an advisory lock, so only those of roles that append count.
--- The lock's key is 4242 in the upper 16 bits, the position below; 4243 is the wake-up's.
+-- The lock's key is 4242 in the upper 16 bits, the position below. The other numbers that are taken: 4243 the wake-up,
+-- 4244 the migrate step, 4245 the relay that sends, 4246 the runner of iMi's own handlers, 4247 the sample.
 
 create or replace function logic.log_enter() returns void
 language plpgsql

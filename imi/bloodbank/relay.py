@@ -8,7 +8,7 @@ from imi.bloodbank.bus import Bus
 from imi.bloodbank.follow import forever
 from imi.database.listen import Follower
 
-LEADER = 4245 << 48  # the advisory lock of the one relay that sends; 4242 to 4244 have their meanings too
+LEADER = 4245 << 48  # the advisory lock of the one relay that sends; sql/log.sql has the others
 # A leader whose network was cut holds the lock until the server ends its session; a batch takes 35 s at most.
 IDLE = "45s"
 

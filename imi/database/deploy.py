@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asyncpg import Connection
 
 OLDEST = 18
-LOCK = 4244 << 48  # beside the log's floor (4242) and its wake-up (4243)
+LOCK = 4244 << 48  # sql/log.sql has the others
 
 LOADS = """
 select distinct on (part) part, version, sha256, to_char(loaded_at, 'YYYY-MM-DD"T"HH24:MI:SSOF') as loaded_at

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from imi.bloodbank.relay import LEADER
 from imi.database import deploy
 
 pytestmark = pytest.mark.usefixtures("sampled")
@@ -36,6 +37,14 @@ async def test_two_at_once_make_one(fresh_database):
         await db.fetchval("select count(*) from bloodbank.events where event_type = 'bmad.workflow.started'")
         == 2
     )
+    await db.close()
+
+
+async def test_it_needs_nobody_to_stop(fresh_database):
+    db = await fresh_database.connect()
+    await db.execute("select pg_advisory_lock($1)", LEADER)
+    async with asyncio.timeout(60):
+        await deploy.sample(fresh_database.url)
     await db.close()
 
 
