@@ -123,12 +123,13 @@ comment on view analytics.events_by_day is 'How much of what happened on which d
 
 create or replace view analytics.handoff_latency as
 select
-  request.event_id as request_event_id, request.payload ->> 'workflow_id' as workflow_id,
+  request.event_id as request_event_id,
+  case when logic.is_uuid(request.payload ->> 'workflow_id') then (request.payload ->> 'workflow_id')::uuid end as workflow_id,
   request.payload ->> 'from_agent' as from_agent, request.payload ->> 'to_agent' as to_agent,
   request."timestamp" as requested_at, answer."timestamp" as accepted_at,
   answer."timestamp" - request."timestamp" as latency,
   coalesce(answer."timestamp", (select logic.now())) - request."timestamp" as waited,
-  answer.event_id as accepted_event_id, answer.payload ->> 'session_id' as session_id
+  answer.event_id as accepted_event_id, case when logic.is_uuid(named.session_id) then named.session_id::uuid end as session_id
 from bloodbank.events as request
 left join lateral (
   select effect.* from bloodbank.causes
@@ -137,5 +138,6 @@ left join lateral (
   order by effect."timestamp", effect.position
   limit 1
 ) as answer on true
+cross join lateral (select regexp_replace(answer.payload ->> 'session_id', '^agent-', '')) as named (session_id)
 where request.event_type = 'bmad.workflow.handoff.requested';
 comment on view analytics.handoff_latency is 'Each hand-off of a workflow, and how long it waited for an agent to accept it';

@@ -513,11 +513,15 @@ async def test_its_log_is_json_lines(up: Live, letta: Fake) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_where_the_workflow_stands(up: Live, letta: Fake) -> None:
+async def test_the_workflow_s_agent_is_the_one_that_was_asked_for(up: Live, letta: Fake) -> None:
+    """STORY-012: both events can be asked for, the answer is what followed from the request."""
     async with working(up, letta):
         request = await ask(up, letta)
         accepted = await effect(up, request, ACCEPTED)
-    workflow = accepted["payload"]["workflow_id"]
-    async with owner_of(up) as owner:
-        state = "select current_agent from bloodbank.workflow_state where workflow_id = $1"
-        assert await owner.fetchval(state, uuid.UUID(workflow)) == "letta-python-dev"
+        completed = await effect(up, accepted["event_id"], COMPLETED)
+    tree = await get(up, f"/events/{request}/descendants")
+    (child,) = tree["children"]
+    assert (tree["event"]["event_id"], child["event"]) == (str(request), accepted)
+    assert completed in [each["event"] for each in child["children"]]
+    workflow = await get(up, f"/workflows/{tree['event']['payload']['workflow_id']}")
+    assert workflow["current_agent"] == tree["event"]["payload"]["to_agent"] == "letta-python-dev"
