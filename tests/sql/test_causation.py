@@ -198,7 +198,8 @@ async def fanned_out(db, effects):
         "insert into bloodbank.causes select $1, event_id from bloodbank.events where event_type = 'test.effect'",
         id_of("a"),
     )
-    await db.execute("analyze bloodbank.causes, bloodbank.events")  # says that to look up a cause is to read every edge
+    # After that the statistics say that to look up a cause is to read every edge.
+    await db.execute("analyze bloodbank.causes, bloodbank.events")
 
 
 async def test_a_hundred_thousand_children_are_too_many(log, ask, db):

@@ -39,9 +39,9 @@ def psql(url: str, *statements: str) -> str:
     return "\n".join(line.rstrip() for line in done.stdout.rstrip().splitlines())
 
 
-def test_there_are_ten_and_none_is_longer_than_five_lines():
-    assert len(questions()) == 10
-    assert len(re.findall(r"^```sql$", README.read_text(), re.MULTILINE)) == 10
+def test_there_are_twelve_and_none_is_longer_than_five_lines():
+    assert len(questions()) == 12
+    assert len(re.findall(r"^```sql$", README.read_text(), re.MULTILINE)) == 12
     assert {role for role, _, _ in questions()} == {"imi_analyst", "imi_operator"}
     for _, statement, _ in questions():
         assert statement.startswith("select ") and len(statement.splitlines()) <= 5, statement
