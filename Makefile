@@ -59,8 +59,6 @@ bench-bus: setup needs ## events/s and latencies of the bus beside its client al
 
 bench-log: setup ## how a long log is read, walked and streamed
 	$(BIN)/python -m tests.bench.log
-	$(BIN)/python -m tests.bench.causes
-	$(BIN)/python -m tests.bench.stream
 
 soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some
 	$(BIN)/python -m tests.soak $(SCENARIOS)

@@ -13,18 +13,9 @@ from imi.bloodbank.intake import QUEUE, _gathered, intake
 from imi.bloodbank.rabbitmq import RabbitBus
 from imi.bloodbank.subscriptions import subscriptions
 from tests.bench.bus.events import SEED, events
-from tests.bench.bus.stage import (
-    EXCHANGE,
-    Figure,
-    Stage,
-    chunks,
-    emptied,
-    fill,
-    ratios,
-    stored,
-    while_running,
-)
+from tests.bench.bus.stage import EXCHANGE, Stage, chunks, emptied, fill, stored, while_running
 from tests.bench.load import BenchError
+from tests.bench.rows import Figure, ratios
 
 QUEUED, BATCHED, SENT, FOLLOWED = 40_000, 50_000, 20_000, 100_000
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from tests.bench.bus.stage import Figure, Stage
+from tests.bench.bus.stage import Stage
 from tests.bench.load import BenchError
+from tests.bench.rows import Figure
 
 SCANNED = 1_000_000
 # One event in ten is of a workflow, ten to each, each caused by the one before it.

@@ -17,8 +17,9 @@ import orjson
 from aiormq.abc import DeliveredMessage
 
 from tests.bench.bus.events import events
-from tests.bench.bus.stage import EXCHANGE, Figure, Stage, stored
+from tests.bench.bus.stage import EXCHANGE, Stage, stored
 from tests.bench.load import HERE, BenchError
+from tests.bench.rows import Figure
 from tests.live import Live, running
 from tests.postgres import Database
 

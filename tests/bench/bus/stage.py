@@ -1,15 +1,13 @@
-"""What the rows stand on: a PostgreSQL with a migrated template, a RabbitMQ node, and how a figure is judged."""
+"""What the rows stand on: a PostgreSQL with a migrated template, and a RabbitMQ node."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-import operator
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
 import aiormq
@@ -18,34 +16,13 @@ from aiormq.channel import Channel
 
 from imi.bloodbank.intake import QUEUE, _bound
 from imi.bloodbank.rabbitmq import RabbitBus
-from imi.database import deploy, embedded
 from tests.bench.bus.events import Event
-from tests.bench.contenders import folder
+from tests.bench.rows import server
 from tests.conftest import TEMPLATE, copy
-from tests.postgres import Database, Server, wait_for
+from tests.postgres import Database, Server
 from tests.rabbitmq import Broker, broker
 
 EXCHANGE = "bloodbank.events.v1"
-SIGNS: dict[str, Callable[[float, float], bool]] = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One line of the table: a value for each round, and the goal that their median should meet."""
-
-    what: str
-    sign: str
-    goal: float
-    values: Sequence[float]
-    form: str = ".2f"
-
-    @property
-    def met(self) -> bool:
-        return SIGNS[self.sign](median(self.values), self.goal)
-
-    def row(self) -> list[str]:
-        shown = [f"{chosen(self.values):{self.form}}" for chosen in (min, median, max)]
-        return [self.what, f"{self.sign} {self.goal:,g}", *shown]
 
 
 @dataclass(frozen=True)
@@ -91,22 +68,11 @@ class Stage:
 Side = Callable[[], Awaitable[float]]
 
 
-def ratios(turns: Sequence[tuple[float, float]]) -> list[float]:
-    return [ours / theirs for ours, theirs in turns]
-
-
 @contextlib.contextmanager
 def staged(rounds: int, full: bool) -> Iterator[Stage]:
     """Both servers, and nothing of them afterwards."""
-    with folder() as home, broker() as node:
-        cluster, users = embedded.join(home)
-        try:
-            server = Server(Server(embedded.url(cluster)).url_of("postgres"))
-            server.run(f"create database {TEMPLATE}")
-            wait_for(deploy.migrate(server.url_of(TEMPLATE)))
-            yield Stage(server, node, rounds, full)
-        finally:
-            embedded.leave(cluster, users)
+    with server() as made, broker() as node:
+        yield Stage(made, node, rounds, full)
 
 
 def chunks(events: Sequence[Event], size: int = 500) -> Iterator[Sequence[Event]]:

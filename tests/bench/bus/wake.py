@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import replace
 
 from imi.bloodbank.subscriptions import subscriptions
-from tests.bench.bus.stage import Figure, Stage, emptied, ratios
+from tests.bench.bus.stage import Stage, emptied
 from tests.bench.contenders import api_login
 from tests.bench.load import pgbench
 from tests.bench.operations import Data, Operation
+from tests.bench.rows import Figure, ratios
 
 WRITERS, SECONDS = 32, 3
 TURNS = 4  # for each round: what is looked for is smaller than what two rounds differ by

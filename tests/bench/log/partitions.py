@@ -10,9 +10,9 @@ from pathlib import Path
 
 import asyncpg
 
-from tests.bench.bus.stage import Figure
 from tests.bench.log.reading import BEGIN, STEP
 from tests.bench.log.stage import Stage
+from tests.bench.rows import Figure
 
 SQL = Path(__file__).parent / "partitioned.sql"
 BATCHES, LOOKS, PAGES = 40, 2000, 200

@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from tests.bench.bus.stage import Figure
 from tests.bench.load import BenchError
 from tests.bench.log.stage import MILLION, Stage, p95, served, timed
+from tests.bench.rows import Figure
 
 REQUESTS = 200
 BEGIN, STEP = datetime(2025, 1, 1, tzinfo=UTC), timedelta(seconds=3)  # as fill.sql has them

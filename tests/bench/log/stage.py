@@ -11,13 +11,12 @@ from statistics import quantiles
 
 import httpx
 
-from imi.database import deploy, embedded
-from tests.bench.contenders import folder
+from tests.bench.rows import server
 from tests.conftest import TEMPLATE, copy
 from tests.live import running
 from tests.postgres import Database, Server, wait_for
 
-FILL = Path(__file__).parent / "fill.sql"
+HERE = Path(__file__).parent
 MILLION = 1_000_000
 
 
@@ -38,7 +37,7 @@ class Stage:
         """A database with so many events, made once (a million in a minute) and for all rows: leave it as it is."""
         if events not in self._filled:
             database = copy(self.server, TEMPLATE, f"log_of_{events}")
-            wait_for(fill(database, events))
+            wait_for(fill(database, events, "fill.sql"))
             self._filled[events] = database
         return self._filled[events]
 
@@ -50,10 +49,10 @@ class Stage:
         self.server.drop(name)
 
 
-async def fill(database: Database, events: int) -> None:
+async def fill(database: Database, events: int, script: str) -> None:
     connection = await database.connect("superuser")
     await connection.execute(f"set bench.events = {events}; set maintenance_work_mem = '512MB'")
-    await connection.execute(FILL.read_text())
+    await connection.execute((HERE / script).read_text())
     await connection.execute("vacuum (analyze)")
     await connection.execute("checkpoint")
     await connection.close()
@@ -62,15 +61,8 @@ async def fill(database: Database, events: int) -> None:
 @contextlib.contextmanager
 def staged(rounds: int, full: bool) -> Iterator[Stage]:
     """The server, and nothing of it afterwards."""
-    with folder() as home:
-        cluster, users = embedded.join(home)
-        try:
-            server = Server(Server(embedded.url(cluster)).url_of("postgres"))
-            server.run(f"create database {TEMPLATE}")
-            wait_for(deploy.migrate(server.url_of(TEMPLATE)))
-            yield Stage(server, rounds, full)
-        finally:
-            embedded.leave(cluster, users)
+    with server() as made:
+        yield Stage(made, rounds, full)
 
 
 @contextlib.asynccontextmanager

@@ -22,7 +22,8 @@ from typing import cast
 import asyncpg
 
 from imi.database import embedded
-from tests.bench.bus.stage import Figure
+from tests.bench.log.stage import Stage
+from tests.bench.rows import Figure
 from tests.live import Live, running
 
 OWN, ALL, RATE, SECONDS, IDLE = 900, 100, 200, 15, 60
@@ -135,10 +136,10 @@ async def crowd() -> AsyncIterator[Crowd]:
             embedded.leave(cluster, users)
 
 
-async def watched(rounds: int) -> list[Figure]:
+async def watched(stage: Stage) -> list[Figure]:
     """Latency and memory with a thousand clients, each round on a new server."""
     found: dict[str, list[float]] = {"idle": [], "memory": [], "busy": [], "stuck": []}
-    for _ in range(rounds):
+    for _ in range(stage.rounds):
         async with crowd() as clients:
             everything = ["event_type=%23"] * ALL
             await clients.join(everything)

@@ -6,12 +6,10 @@ import time
 from collections.abc import Awaitable, Callable
 from statistics import median
 
-import asyncpg
-import httpx
-
-from tests.bench.bus.stage import Figure, ratios
-from tests.bench.causes.stage import Stage
 from tests.bench.load import BenchError
+from tests.bench.log.stage import MILLION, Stage, fill, served, timed
+from tests.bench.rows import Figure, ratios
+from tests.conftest import TEMPLATE, copy
 
 LARGE, SMALL = 10_000, 100
 # What any walk must do at the least: find each event's effects in the index. A tree has nothing to be met twice.
@@ -27,19 +25,17 @@ IDS = "select count(*) from logic.event_walk($1, true, 101, 100001)"
 
 async def descended(stage: Stage) -> list[Figure]:
     """A tree of 100 events, one of 10,000, and the ids of the latter alone."""
-    connection = await asyncpg.connect(
-        stage.database, server_settings={"jit": "off", "random_page_cost": "1.1"}
-    )
-    large = await connection.fetchval("select bench.id($1)", stage.events // 2)
+    database = copy(stage.server, TEMPLATE, "causes")
+    await fill(database, MILLION, "causes.sql")
+    connection = await database.connect("superuser")
+    await connection.execute("set jit = off; set random_page_cost = 1.1")  # as the API's logins have it
+    large = await connection.fetchval("select bench.id($1)", MILLION // 2)
     small = await connection.fetchval("select bench.id(1)")
-    headers = {"Authorization": f"Bearer {stage.key}"}
 
-    async with httpx.AsyncClient(base_url=stage.api, headers=headers, timeout=30) as client:
+    async with served(database) as client:
 
         async def fetched(root: str, size: int) -> float:
-            began = time.perf_counter()
-            answer = await client.get(f"/api/v1/events/{root}/descendants")
-            took = (time.perf_counter() - began) * 1000
+            took, answer = await timed(client, f"/api/v1/events/{root}/descendants")
             if (found := answer.text.count('"event_id" : ')) != size:
                 raise BenchError(f"the tree has {found} events, not {size}: {answer.text[:200]}")
             return took
