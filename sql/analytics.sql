@@ -133,14 +133,14 @@ create or replace view analytics.events as
 select
   event.position, event.event_id, event.event_type, event."timestamp", event.ingested_at, event.arrived, event.version,
   event.source ->> 'host' as host, event.source ->> 'app' as app, event.source #>> '{meta,actor}' as actor,
-  event.agent_context ->> 'type' as agent_type, event.payload ->> 'workflow_id' as workflow_id, event.correlation_ids,
+  event.agent_context ->> 'type' as agent_type, lower(event.payload ->> 'workflow_id') as workflow_id, event.correlation_ids,
   event.payload, event.source, event.agent_context, event.extra
 from bloodbank.events as event;
 comment on view analytics.events is 'The log: everything that happened, with its causes. To follow it without a gap, read GET /api/v1/events?after';
 
 create or replace view analytics.workflows as
 select
-  workflow.workflow_id, workflow.project_name, workflow.current_phase, workflow.current_agent,
+  workflow.workflow_id::text, workflow.project_name, workflow.current_phase, workflow.current_agent,
   workflow.started_at, workflow.updated_at, workflow.completed_at,
   coalesce(workflow.completed_at, (select logic.now())) - workflow.started_at as age,
   workflow.last_event_id, workflow.metadata
@@ -149,7 +149,7 @@ comment on view analytics.workflows is 'Where each workflow stands, as its event
 
 create or replace view analytics.agent_sessions as
 select
-  session.session_id, session.agent_type, session.agent_instance_id, session.workflow_id, session.status,
+  session.session_id, session.agent_type, session.agent_instance_id, session.workflow_id::text, session.status,
   session.checkpoint_id, session.started_at, session.last_active_at, session.completed_at,
   coalesce(session.completed_at, (select logic.now())) - session.started_at as age,
   session.metadata

@@ -121,7 +121,7 @@ begin
     -- arrays: the planner has no idea how many events a workflow has, and would read the whole log for half a percent of it
     if p_workflow_id is not null then
       v_where := v_where || ' and e.position = any (array(
-        select named.position from bloodbank.events as named where named.payload ->> ''workflow_id'' = $2::text
+        select named.position from bloodbank.events as named where lower(named.payload ->> ''workflow_id'') = $2::text
         union all
         select effect.position from bloodbank.causes join bloodbank.events as effect on effect.event_id = causes.effect
         where causes.cause = $2))';

@@ -124,7 +124,7 @@ comment on view analytics.events_by_day is 'How much of what happened on which d
 create or replace view analytics.handoff_latency as
 select
   request.event_id as request_event_id,
-  case when logic.is_uuid(request.payload ->> 'workflow_id') then (request.payload ->> 'workflow_id')::uuid end as workflow_id,
+  lower(request.payload ->> 'workflow_id') as workflow_id,
   request.payload ->> 'from_agent' as from_agent, request.payload ->> 'to_agent' as to_agent,
   request."timestamp" as requested_at, answer."timestamp" as accepted_at,
   answer."timestamp" - request."timestamp" as latency,

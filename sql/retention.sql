@@ -23,7 +23,7 @@ as $$
   select
     exists (select from bloodbank.workflow_state where workflow_state.workflow_id = named.id and workflow_state.completed_at is null)
     or coalesce(greatest(
-      (select max(events.ingested_at) from bloodbank.events where events.payload ->> 'workflow_id' = p_workflow),
+      (select max(events.ingested_at) from bloodbank.events where lower(events.payload ->> 'workflow_id') = p_workflow),
       (
         select max(events.ingested_at) from bloodbank.causes
         join bloodbank.events on events.event_id = causes.effect
@@ -39,7 +39,7 @@ language sql
 stable
 as $$
   with above (event_position, workflow) as materialized (
-    select events.position, events.payload ->> 'workflow_id' from bloodbank.events
+    select events.position, lower(events.payload ->> 'workflow_id') from bloodbank.events
     where events.position > p_mark and events.position <= p_upto and events.payload ->> 'workflow_id' is not null
     union all
     select events.position, workflow_state.workflow_id::text
@@ -58,7 +58,7 @@ as $$
     from ended
     cross join lateral unnest(array(
       select events.position from bloodbank.events
-      where events.payload ->> 'workflow_id' = ended.workflow and events.position <= p_mark
+      where lower(events.payload ->> 'workflow_id') = ended.workflow and events.position <= p_mark
     ) || array(
       select events.position from bloodbank.causes
       join bloodbank.events on events.event_id = causes.effect
@@ -70,7 +70,7 @@ as $$
   select below.position, exists (
     select from bloodbank.events
     cross join lateral (
-      select events.payload ->> 'workflow_id'
+      select lower(events.payload ->> 'workflow_id')
       union all
       select workflow_state.workflow_id::text from bloodbank.workflow_state
       where workflow_state.workflow_id = any (events.correlation_ids)

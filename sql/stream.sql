@@ -48,7 +48,7 @@ begin
   for v_event in execute format($query$
     select events.position, events.event_type, logic.event_envelope(events)::text as envelope,
       concat_ws(' ',
-        case when octet_length(events.payload ->> 'workflow_id') = 36 then events.payload ->> 'workflow_id' end,
+        case when octet_length(events.payload ->> 'workflow_id') = 36 then lower(events.payload ->> 'workflow_id') end,
         array_to_string(events.correlation_ids, ' ')) as concerned
     from bloodbank.events
     where events.position > $1 and events.position <= $2 %s %s
@@ -56,7 +56,7 @@ begin
     limit $5$query$,
     case when v_regex is not null then 'and (''.'' || events.event_type) ~ $3' end,
     case when p_workflow_id is not null then $filter$and events.event_id in (
-      select named.event_id from bloodbank.events as named where named.payload ->> 'workflow_id' = $4::text
+      select named.event_id from bloodbank.events as named where lower(named.payload ->> 'workflow_id') = $4::text
       union select causes.effect from bloodbank.causes where causes.cause = $4)$filter$ end)
   using v_after, upto, v_regex, p_workflow_id, p_limit
   loop

@@ -12,7 +12,14 @@ alter table bloodbank.dead_letters drop constraint dead_letter_source_is_known;
 alter table bloodbank.dead_letters add constraint dead_letter_source_is_known
   check (source in ('subscription', 'intake', 'relay', 'projection'));
 
+-- a UUID may be written in upper case
+drop index bloodbank.events_by_workflow;
+create index events_by_workflow on bloodbank.events (lower(payload ->> 'workflow_id')) where payload ->> 'workflow_id' is not null;
+
 -- migrate:down
+drop index bloodbank.events_by_workflow;
+create index events_by_workflow on bloodbank.events ((payload ->> 'workflow_id')) where payload ->> 'workflow_id' is not null;
+
 delete from bloodbank.dead_letters where source = 'projection';
 alter table bloodbank.dead_letters drop constraint dead_letter_source_is_known;
 alter table bloodbank.dead_letters add constraint dead_letter_source_is_known

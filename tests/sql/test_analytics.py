@@ -137,6 +137,13 @@ async def test_what_is_not_asked_for_costs_nothing(db):
     assert "claims" not in counted and counted.count(" on work_items") == 1, counted
 
 
+async def test_a_name_means_the_same_in_every_view(db):
+    """So that views join with `using`."""
+    types = """select attname, array_agg(distinct format_type(atttypid, atttypmod)) from pg_attribute
+      where attrelid in (select oid from pg_class where relnamespace = 'analytics'::regnamespace) group by 1"""
+    assert {name: found for name, found in await db.fetch(types) if len(found) > 1} == {}
+
+
 async def test_filters_reach_the_indexes(db):
     await db.execute("set local enable_seqscan = off")
     for query, index in (

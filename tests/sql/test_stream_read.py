@@ -87,7 +87,7 @@ async def test_one_workflow_is_found_by_its_index(
     owner: asyncpg.Connection, reader: asyncpg.Connection
 ) -> None:
     workflow = uuid.uuid4()
-    made = await append(owner, "a", "b", workflow_id=str(workflow))
+    made = await append(owner, "a", "b", workflow_id=str(workflow).upper())
     await append(owner, "a", workflow_id=str(uuid.uuid4()))
     context = json.dumps({"correlation_ids": [str(workflow)]})
     await owner.execute("select logic.event_append('c', '{}', $1)", context)
