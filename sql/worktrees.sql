@@ -91,7 +91,7 @@ begin
     values (
       v_given.project_id, v_given.work_item_id, v_given.name, v_given.path, v_given.host, v_given.branch_name,
       coalesce(v_given.metadata, '{}'), v_now, v_now)
-    on conflict (host, path) where removed_at is null do nothing
+    on conflict do nothing  -- of either unique index: one that is not named raises its error when two insert at once
     returning mine.* into worktree;
     exit when found;
   end loop;
