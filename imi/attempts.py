@@ -6,7 +6,7 @@ import math
 import time
 from typing import Any
 
-MOST, WINDOW = 20, 60.0  # in so many seconds
+MOST, WINDOW = 20, 60.0  # attempts, in this many seconds
 MOST_KEPT = 10_000
 
 

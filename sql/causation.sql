@@ -2,7 +2,7 @@
 --
 -- The causes form a graph, not a tree: an event may have several, bad data has loops, and an effect may be there before
 -- its cause. So the walk goes breadth first, every event once, at its least depth. Only events of the log count: a cause
--- that has not arrived is left out. (Its edge is there; an edge's effect always is, they are written together.) What is
+-- that has not arrived is left out. (bloodbank.causes may name a cause that is not here; the effect always is.) What is
 -- shown is numbered by depth, then time, then id. An answer that must end early, at 100,000 events, 32 MiB or the depth
 -- that was asked for, keeps the nearest: so whatever is shown, something that leads to it is shown too.
 
@@ -82,7 +82,6 @@ comment on function logic.event_envelopes is 'The first of the events at these p
 create or replace function logic.causation_flat(p_event_id uuid, p_forward boolean, p_max_depth integer) returns text
 language plpgsql
 stable
-set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_places tid[];
@@ -109,7 +108,6 @@ comment on function logic.causation_flat is 'The events within reach as {items: 
 create or replace function logic.causation_tree(p_event_id uuid, p_forward boolean, p_max_depth integer) returns text
 language plpgsql
 stable
-set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_places tid[];
@@ -194,14 +192,11 @@ as $$
 $$;
 comment on function logic.causation_graph is 'The events within reach and all edges between them, as {nodes, edges, truncated} or as a Mermaid flowchart';
 
--- The walk takes an index lookup for each event, whatever the statistics say: where most events have one cause in common,
--- the planner takes a lookup for a read of all edges, and would read them all each time.
 create or replace function logic.causation(
   p_event_id uuid, p_forward boolean, p_format text, p_max_depth integer, out status integer, out body text, out headers json
 )
 language plpgsql
 stable
-set enable_seqscan = off
 as $$
 begin
   if not exists (select from bloodbank.events where events.event_id = p_event_id) then
@@ -223,6 +218,8 @@ end
 $$;
 comment on function logic.causation is 'What is within reach of an event, in one of four formats';
 
+-- The walk takes an index lookup for each event, whatever the statistics say: where most events have one cause in common,
+-- the planner takes a lookup for a read of all edges, and would read them all each time. One plan serves every event.
 create or replace function api.event_descendants(
   p_event_id uuid,
   p_format text default null,
@@ -235,6 +232,8 @@ language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
   select * from logic.causation(p_event_id, true, p_format, p_max_depth)
 $$;
@@ -252,6 +251,8 @@ language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
 as $$
   select * from logic.causation(p_event_id, false, p_format, p_max_depth)
 $$;

@@ -78,7 +78,7 @@ begin
     execute format('select %s($1)', v_handler::oid::regproc) using v_event;
   exception
     when others or assert_failure then
-      if sqlstate ~ '^(40|53|55P03)' or logic.subscription_handler(v_subscription.handler) is null then
+      if logic.is_transient(sqlstate) or logic.subscription_handler(v_subscription.handler) is null then
         raise;
       end if;
       reason := sqlerrm;
@@ -109,7 +109,7 @@ begin
   event_id := logic.event_ingest(array[v_envelope], 'bus', '{}') -> 0 ->> 'event_id';
 exception
   when others or assert_failure then
-    if sqlstate ~ '^(40|53|55P03|IM409)' then
+    if logic.is_transient(sqlstate) or sqlstate = 'IM409' then
       raise;
     end if;
     event_id := null;

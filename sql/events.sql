@@ -62,6 +62,35 @@ as $$
 $$;
 comment on function logic.event_types is 'The event types in the log that a pattern matches';
 
+create or replace function logic.is_uuid(p_text text) returns boolean
+language sql
+stable
+as $$
+  select octet_length(p_text) = 36 and pg_input_is_valid(p_text, 'uuid')
+$$;
+comment on function logic.is_uuid is 'Whether a text is a UUID of 36 characters';
+
+create or replace function logic.uuid_of(p_text text) returns uuid
+language sql
+stable
+as $$
+  select case when logic.is_uuid(p_text) then p_text::uuid end
+$$;
+comment on function logic.uuid_of is 'The UUID that a text is; null if it is none';
+
+-- An array, because the planner has no idea how many events a workflow has, and would read the whole log for half a percent of it.
+create or replace function logic.workflow_positions(p_workflow text) returns bigint[]
+language sql
+stable
+as $$
+  select array(
+    select events.position from bloodbank.events where lower(events.payload ->> 'workflow_id') = lower(p_workflow)
+    union
+    select events.position from bloodbank.causes join bloodbank.events on events.event_id = causes.effect
+    where causes.cause = logic.uuid_of(p_workflow))
+$$;
+comment on function logic.workflow_positions is 'The events of a workflow: those whose payload names it, and those that name it as a cause';
+
 -- Volatile, because it reads below the floor: see the head of log.sql.
 create or replace function api.event_list(
   p_event_type text default null,
@@ -87,6 +116,7 @@ declare
   v_floor bigint := logic.log_floor();
   v_pruned bigint := logic.log_pruned();
   v_types text[];
+  v_of_workflow bigint[] := logic.workflow_positions(p_workflow_id::text);
   v_where text := 'true';
   v_of_types text := '';
   v_pick text := 'select e.position, e."timestamp" from bloodbank.events as e where ';
@@ -118,13 +148,8 @@ begin
     v_of_types := ' and e.event_type = any ($1)';
   end if;
   if p_workflow_id is not null or p_correlation_id is not null then
-    -- arrays: the planner has no idea how many events a workflow has, and would read the whole log for half a percent of it
     if p_workflow_id is not null then
-      v_where := v_where || ' and e.position = any (array(
-        select named.position from bloodbank.events as named where lower(named.payload ->> ''workflow_id'') = $2::text
-        union all
-        select effect.position from bloodbank.causes join bloodbank.events as effect on effect.event_id = causes.effect
-        where causes.cause = $2))';
+      v_where := v_where || ' and e.position = any ($2)';
     end if;
     if p_correlation_id is not null then
       v_where := v_where || ' and e.position = any (array(
@@ -167,7 +192,7 @@ begin
       coalesce(json_agg(envelope order by n) filter (where fits), '[]'),
       case when count(*) = $9 or not bool_and(fits) then max(position) filter (where fits) end
     from sized$query$, v_order, v_pick)
-  using v_types, p_workflow_id, p_correlation_id, p_start_time, p_end_time, p_after, v_floor,
+  using v_types, v_of_workflow, p_correlation_id, p_start_time, p_end_time, p_after, v_floor,
     coalesce(p_offset, 0)::bigint, coalesce(p_limit, 100)::bigint, v_pruned
   into body, v_cursor;
   v_pruned := logic.log_pruned();  -- once more, after the rows: what retention took from among them meanwhile is not passed over
@@ -183,7 +208,7 @@ begin
   end if;
   if p_count then
     execute format('select count(*) from bloodbank.events as e where %s', v_where || v_of_types)
-    using v_types, p_workflow_id, p_correlation_id, p_start_time, p_end_time, p_after, v_floor, null, null, v_pruned
+    using v_types, v_of_workflow, p_correlation_id, p_start_time, p_end_time, p_after, v_floor, null, null, v_pruned
     into v_total;
     headers := headers::jsonb || jsonb_build_object('X-Total-Count', v_total::text);
   end if;
@@ -206,14 +231,6 @@ begin
 end
 $$;
 comment on function api.event_get is 'GET /api/v1/events/{event_id}: one envelope';
-
-create or replace function logic.is_uuid(p_text text) returns boolean
-language sql
-stable
-as $$
-  select octet_length(p_text) = 36 and pg_input_is_valid(p_text, 'uuid')
-$$;
-comment on function logic.is_uuid is 'Whether a text is a UUID of 36 characters';
 
 -- Of the keys only those are judged that the log itself reads; an unknown source or agent type is stored as it came. One
 -- expression without a query in it, so that it is inlined where hundreds of envelopes are judged. An indexed value may

@@ -24,7 +24,7 @@ begin
         ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics'),
         ('imi_reader', 'logic.stream_read'), ('imi_reader', 'logic.stream_matches'),
         ('imi_worker', 'logic.relay_read'), ('imi_worker', 'logic.relay_move'), ('imi_worker', 'logic.relay_deliver'),
-        ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'), ('imi_subscriber', 'ops.lay_aside'),
+        ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'), ('imi_subscriber', 'ops.reject'),
         ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),
         ('imi_subscriber', 'pgmq.delete'), ('imi_subscriber', 'pgmq.archive'), ('imi_subscriber', 'pgmq.set_vt'),
         ('imi_worker', 'logic.intake'), ('imi_worker', 'logic.intake_refuse'),

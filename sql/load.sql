@@ -5,6 +5,7 @@
 \ir log.sql
 \ir events.sql
 \ir projections.sql
+\ir rebuild.sql
 \ir workflows.sql
 \ir causation.sql
 \ir dead_letters.sql

@@ -46,6 +46,14 @@ end
 $$;
 comment on function logic.fail is 'Raises SQLSTATE IM<status>; DETAIL is {"code", "params"}';
 
+create or replace function logic.is_transient(p_sqlstate text) returns boolean
+language sql
+immutable
+as $$
+  select p_sqlstate ~ '^(40|53|55P03)'
+$$;
+comment on function logic.is_transient is 'Whether an error says nothing of what was asked: a conflict of transactions, a lack of resources, a lock''s timeout';
+
 -- For reads that travel in batches: there a missing row is an answer, an exception would spoil its neighbours.
 create or replace function logic.not_found(p_what text, p_param text, p_id text) returns json
 language sql

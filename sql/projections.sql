@@ -100,6 +100,7 @@ as $$
     from told join bloodbank.causes on causes.cause = told.event_id
     where told.event_type = 'bmad.workflow.handoff.requested'
   ), facts (workflow_id, session_id, field, mark) as (
+    -- 10^16 microseconds: whatever is no start ranks behind every start
     select told.workflow_id, null::uuid, fact.field, fact.mark
     from told
     cross join lateral (
@@ -219,29 +220,23 @@ create or replace function logic.projection_write(p_positions bigint[]) returns 
 language plpgsql
 as $$
 begin
-  -- A statement of its own: what was committed while this waited for a row must be seen by the next.
-  insert into bloodbank.workflow_state as known (workflow_id, started_at, updated_at)
-  select distinct (event.payload ->> 'workflow_id')::uuid, event.now, event.now
-  from (
-    select events.payload, logic.now() as now
-    from unnest(p_positions) as given (position)
-    join bloodbank.events on events.position = given.position
-  ) as event
+  -- A statement of its own: what was committed while this waited for a row must be seen by the next. It only locks (where false).
+  insert into bloodbank.workflow_state (workflow_id, started_at, updated_at)
+  select distinct (event.payload ->> 'workflow_id')::uuid, timestamptz '-infinity', timestamptz '-infinity'
+  from unnest(p_positions) as given (position)
+  join bloodbank.events as event on event.position = given.position
   order by 1
-  on conflict (workflow_id) do update set updated_at = known.updated_at;
+  on conflict (workflow_id) do update set updated_at = excluded.updated_at where false;
   with told as materialized (
     select * from logic.projection_marks(p_positions)
   ), workflows as (
-    insert into bloodbank.workflow_state as known
-    select fresh.*
-    from told cross join lateral logic.workflow_row(told.workflow_id, told.marks) as fresh
-    where told.workflow_id is not null
-    on conflict (workflow_id) do update
-    set (project_name, current_phase, current_agent, started_at, updated_at, completed_at, metadata, correlation_ids,
-      last_event_id, marks) = (
-        select whole.project_name, whole.current_phase, whole.current_agent, whole.started_at, whole.updated_at,
-          whole.completed_at, whole.metadata, whole.correlation_ids, whole.last_event_id, whole.marks
-        from logic.workflow_row(known.workflow_id, logic.marks_merge(known.marks, excluded.marks)) as whole)
+    update bloodbank.workflow_state as known
+    set (project_name, current_phase, current_agent, started_at, updated_at, completed_at, correlation_ids, last_event_id, marks) = (
+      select whole.project_name, whole.current_phase, whole.current_agent, whole.started_at, whole.updated_at,
+        whole.completed_at, whole.correlation_ids, whole.last_event_id, whole.marks
+      from logic.workflow_row(known.workflow_id, logic.marks_merge(known.marks, told.marks)) as whole)
+    from told
+    where told.workflow_id = known.workflow_id
   )
   insert into bloodbank.agent_sessions as known
   select fresh.*
@@ -269,7 +264,7 @@ begin
   perform logic.projection_write(array[p_event.position]);
 exception
   when others or assert_failure then
-    if sqlstate ~ '^(40|53|55P03)' then
+    if logic.is_transient(sqlstate) then
       raise;
     end if;
     reason := sqlerrm;
@@ -293,7 +288,7 @@ begin
     perform logic.projection_write(v_good);
   exception
     when others or assert_failure then
-      if sqlstate ~ '^(40|53|55P03)' then
+      if logic.is_transient(sqlstate) then
         raise;
       end if;
       v_good := '{}';
@@ -314,99 +309,3 @@ begin
 end
 $$;
 comment on function logic.project is 'Projects the new events at these positions; one that cannot be is a dead letter';
-
-create or replace function logic.projectable(p_after bigint, p_upto bigint) returns bigint[]
-language sql
-stable
-as $$
-  select coalesce(array_agg(events.position), '{}') from bloodbank.events
-  where events.event_type = any (logic.projected_types())
-    and events.position > p_after and events.position <= p_upto
-    and logic.projection_fault(events.event_type, events.payload) is null
-$$;
-comment on function logic.projectable is 'The positions within a stretch of the log that can be projected';
-
-create or replace function logic.marks_below(p_marks jsonb, p_position bigint) returns jsonb
-language sql
-immutable
-as $$
-  select jsonb_object_agg(field, mark)
-  from jsonb_each(p_marks) as marks (field, mark)
-  where abs((mark ->> 1)::bigint) <= p_position
-$$;
-comment on function logic.marks_below is 'The marks set by events up to a position; null if there is none';
-
--- Most of it happens beside the ingest: what lies below the floor, where nothing can appear any more, is read first and
--- laid aside. Then workflows' events wait while the rest of the log is merged in and the rows that differ are written. Of
--- what retention has removed the rows' own marks are the only witness, so those are kept.
-create or replace function ops.rebuild_projections(out events bigint, out changed bigint)
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-set work_mem = '64MB'
-as $$
-declare
-  v_floor bigint := logic.log_floor();
-  v_positions bigint[] := logic.projectable(0, v_floor);
-  v_rows bigint;
-begin
-  create temporary table imi_rebuilt (
-    workflow_id uuid, session_id uuid, marks jsonb not null, unique nulls not distinct (workflow_id, session_id));
-  insert into pg_temp.imi_rebuilt select * from logic.projection_marks(v_positions);
-  events := cardinality(v_positions);
-
-  lock table bloodbank.workflow_state, bloodbank.agent_sessions in share row exclusive mode;
-  v_positions := logic.projectable(v_floor, pg_sequence_last_value('bloodbank.events_position_seq'));
-  insert into pg_temp.imi_rebuilt as rebuilt select * from logic.projection_marks(v_positions)
-  on conflict (workflow_id, session_id) do update set marks = logic.marks_merge(rebuilt.marks, excluded.marks);
-  events := events + cardinality(v_positions);
-  if logic.log_pruned() > 0 then
-    insert into pg_temp.imi_rebuilt as rebuilt
-    select kept.workflow_id, kept.session_id, kept.marks
-    from (
-      select workflow_id, null::uuid as session_id, logic.marks_below(marks, logic.log_pruned()) as marks
-      from bloodbank.workflow_state
-      union all
-      select null, session_id, logic.marks_below(marks, logic.log_pruned()) from bloodbank.agent_sessions
-    ) as kept
-    where kept.marks is not null
-    on conflict (workflow_id, session_id) do update set marks = logic.marks_merge(rebuilt.marks, excluded.marks);
-  end if;
-  analyze pg_temp.imi_rebuilt;
-
-  insert into bloodbank.workflow_state as known
-  select fresh.*
-  from pg_temp.imi_rebuilt as rebuilt cross join lateral logic.workflow_row(rebuilt.workflow_id, rebuilt.marks) as fresh
-  where rebuilt.workflow_id is not null
-  on conflict (workflow_id) do update
-  set (project_name, current_phase, current_agent, started_at, updated_at, completed_at, metadata, correlation_ids,
-    last_event_id, marks) = (
-      excluded.project_name, excluded.current_phase, excluded.current_agent, excluded.started_at, excluded.updated_at,
-      excluded.completed_at, excluded.metadata, excluded.correlation_ids, excluded.last_event_id, excluded.marks)
-  where known.* is distinct from excluded.*;
-  get diagnostics changed = row_count;
-  insert into bloodbank.agent_sessions as known
-  select fresh.*
-  from pg_temp.imi_rebuilt as rebuilt cross join lateral logic.session_row(rebuilt.session_id, rebuilt.marks) as fresh
-  where rebuilt.session_id is not null
-  on conflict (session_id) do update
-  set (agent_type, agent_instance_id, checkpoint_id, workflow_id, started_at, last_active_at, completed_at, status, metadata,
-    marks) = (
-      excluded.agent_type, excluded.agent_instance_id, excluded.checkpoint_id, excluded.workflow_id, excluded.started_at,
-      excluded.last_active_at, excluded.completed_at, excluded.status, excluded.metadata, excluded.marks)
-  where known.* is distinct from excluded.*;
-  get diagnostics v_rows = row_count;
-  changed := changed + v_rows;
-  delete from bloodbank.agent_sessions as known
-  where not exists (select from pg_temp.imi_rebuilt as rebuilt where rebuilt.session_id = known.session_id);
-  get diagnostics v_rows = row_count;
-  changed := changed + v_rows;
-  delete from bloodbank.workflow_state as known
-  where not exists (select from pg_temp.imi_rebuilt as rebuilt where rebuilt.workflow_id = known.workflow_id);
-  get diagnostics v_rows = row_count;
-  changed := changed + v_rows;
-  drop table pg_temp.imi_rebuilt;
-end
-$$;
-comment on function ops.rebuild_projections() is
-  'Makes the workflows and agents'' sessions anew from the log: how many events told of them, and how many rows were not as they tell; while rows are written, workflows'' events wait';

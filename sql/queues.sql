@@ -3,7 +3,7 @@
 -- A subscriber is a login in imi_subscriber. `ops.subscribe` makes its queue, or binds it anew, and gives the calling
 -- login rights on that queue alone; the relay fills it (relay.sql), the pgmq client reads it. What a queue holds stays
 -- until its subscriber deletes or archives it, so a queue that nobody reads any more is to be given up. What a subscriber
--- cannot handle it lays aside with `ops.lay_aside`: a dead letter, which when replayed comes into the queue once more.
+-- cannot handle it rejects with `ops.reject`: a dead letter, which when replayed comes into the queue once more.
 
 create or replace function logic.queue_check(p_queue text) returns void
 language plpgsql
@@ -57,7 +57,7 @@ end
 $$;
 comment on function ops.unsubscribe is 'Gives a queue of the embedded bus up, with what it still holds; false if there is none';
 
-create or replace function ops.lay_aside(p_queue text, p_msg_id bigint, p_reason text) returns uuid
+create or replace function ops.reject(p_queue text, p_msg_id bigint, p_reason text) returns uuid
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -75,4 +75,4 @@ begin
     where v_message is not null);
 end
 $$;
-comment on function ops.lay_aside is 'Makes a dead letter of a message in the caller''s queue and answers its id; null if the message is no longer there';
+comment on function ops.reject is 'Makes a dead letter of a message in the caller''s queue and answers its id; null if the message is no longer there';

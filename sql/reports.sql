@@ -129,7 +129,7 @@ select
   request."timestamp" as requested_at, answer."timestamp" as accepted_at,
   answer."timestamp" - request."timestamp" as latency,
   coalesce(answer."timestamp", (select logic.now())) - request."timestamp" as waited,
-  answer.event_id as accepted_event_id, case when logic.is_uuid(named.session_id) then named.session_id::uuid end as session_id
+  answer.event_id as accepted_event_id, logic.uuid_of(regexp_replace(answer.payload ->> 'session_id', '^agent-', '')) as session_id
 from bloodbank.events as request
 left join lateral (
   select effect.* from bloodbank.causes
@@ -138,6 +138,5 @@ left join lateral (
   order by effect."timestamp", effect.position
   limit 1
 ) as answer on true
-cross join lateral (select regexp_replace(answer.payload ->> 'session_id', '^agent-', '')) as named (session_id)
 where request.event_type = 'bmad.workflow.handoff.requested';
 comment on view analytics.handoff_latency is 'Each hand-off of a workflow, and how long it waited for an agent to accept it';

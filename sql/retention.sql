@@ -1,14 +1,14 @@
 -- Retention: what is old leaves the log, from its beginning on, one batch a call.
 --
 -- Old is what came in before a moment. The log goes in the order of its positions, so a call looks at the next events
--- above the mark, the row `pruned` of bloodbank.cursors, and stops at the first one that came in later; a producer's wrong
+-- above the position pruned, the row `pruned` of bloodbank.cursors, and stops at the first one that came in later; a producer's wrong
 -- clock (timestamp) neither saves an event nor costs it.
 -- A workflow leaves as a whole, when it is completed and all its events are old; until then all of them are kept. Its
 -- events are those whose payload names it, and those that name it as a cause. One that never completes is kept for ever:
 -- publish bmad.workflow.completed for what was given up. What the projections know of a workflow outlives its events.
--- The mark passes over what is kept. Nothing has to look below it again: what ends a workflow is an event of it, above the
--- mark, and the call that comes to a workflow's events later on takes along what was kept of it below.
--- So the log is whole above the mark only. A cursor below it is told GONE and goes on from the mark, and reading from the
+-- That position passes over what is kept. Nothing has to look below it again: what ends a workflow is an event of it, above
+-- it, and the call that comes to a workflow's events later on takes along what was kept of it below.
+-- So the log is whole above it only. A cursor below it is told GONE and goes on from there, and reading from the
 -- beginning (cursor 0) begins there. What is kept below is found by id, workflow, cause, type and time.
 -- Nobody who follows the log loses anything: while one of them, paused or not, is behind what a call would remove, the
 -- call is refused. Followers only go forwards, so none can come to be behind it meanwhile.
@@ -21,49 +21,37 @@ language sql
 stable
 as $$
   select
-    exists (select from bloodbank.workflow_state where workflow_state.workflow_id = named.id and workflow_state.completed_at is null)
-    or coalesce(greatest(
-      (select max(events.ingested_at) from bloodbank.events where lower(events.payload ->> 'workflow_id') = p_workflow),
-      (
-        select max(events.ingested_at) from bloodbank.causes
-        join bloodbank.events on events.event_id = causes.effect
-        where causes.cause = named.id
-      )) >= p_before, false)
-  from (select case when logic.is_uuid(p_workflow) then p_workflow::uuid end as id) as named
+    exists (select from bloodbank.workflow_state where workflow_state.workflow_id = logic.uuid_of(p_workflow) and workflow_state.completed_at is null)
+    or exists (
+      select from bloodbank.events
+      where events.position = any (logic.workflow_positions(p_workflow)) and events.ingested_at >= p_before)
 $$;
 comment on function logic.workflow_goes_on is 'Whether a workflow is not completed, or has an event that came in at this moment or later';
 
-create or replace function logic.workflow_events(p_mark bigint, p_upto bigint, p_before timestamptz)
+create or replace function logic.prune_verdicts(p_pruned bigint, p_upto bigint, p_before timestamptz)
 returns table (event_position bigint, is_kept boolean)
 language sql
 stable
 as $$
   with above (event_position, workflow) as materialized (
     select events.position, lower(events.payload ->> 'workflow_id') from bloodbank.events
-    where events.position > p_mark and events.position <= p_upto and events.payload ->> 'workflow_id' is not null
+    where events.position > p_pruned and events.position <= p_upto and events.payload ->> 'workflow_id' is not null
     union all
     select events.position, workflow_state.workflow_id::text
     from bloodbank.events
     cross join unnest(events.correlation_ids) as cause
     join bloodbank.workflow_state on workflow_state.workflow_id = cause
-    where events.position > p_mark and events.position <= p_upto
+    where events.position > p_pruned and events.position <= p_upto
   ), judged as materialized (
     select named.workflow, logic.workflow_goes_on(named.workflow, p_before) as goes_on
     from (select distinct above.workflow from above) as named
   ), ended as materialized (
     select judged.workflow from judged where not judged.goes_on
   ), below as materialized (
-    -- arrays, so that each workflow's events are found by their index: the planner thinks they are half a percent of the log
     select distinct earlier.position
     from ended
-    cross join lateral unnest(array(
-      select events.position from bloodbank.events
-      where lower(events.payload ->> 'workflow_id') = ended.workflow and events.position <= p_mark
-    ) || array(
-      select events.position from bloodbank.causes
-      join bloodbank.events on events.event_id = causes.effect
-      where causes.cause = case when logic.is_uuid(ended.workflow) then ended.workflow::uuid end and events.position <= p_mark
-    )) as earlier (position)
+    cross join lateral unnest(logic.workflow_positions(ended.workflow)) as earlier (position)
+    where earlier.position <= p_pruned
   )
   select above.event_position, bool_or(judged.goes_on) from above join judged using (workflow) group by above.event_position
   union all
@@ -79,7 +67,7 @@ as $$
       and logic.workflow_goes_on(also.workflow, p_before))
   from below
 $$;
-comment on function logic.workflow_events is
+comment on function logic.prune_verdicts is
   'The events of workflows between two positions, and below them those of the same workflows that have ended; whether each is kept';
 
 create or replace function ops.prune_events(p_before timestamptz, p_dry_run boolean default true, p_batch integer default 10000)
@@ -93,7 +81,7 @@ declare
   v_floor bigint;
   v_is_dry boolean := p_dry_run is distinct from false;
   v_batch bigint := case when v_is_dry then 1::bigint << 62 else p_batch end;
-  v_mark bigint;
+  v_pruned bigint;
   v_upto bigint;
   v_end bigint;
   v_young bigint;
@@ -114,10 +102,10 @@ begin
     insert into bloodbank.cursors (name, position) values ('pruned', 0) on conflict do nothing;
     perform from bloodbank.cursors where cursors.name = 'pruned' for update;
   end if;
-  v_mark := logic.log_pruned();
+  v_pruned := logic.log_pruned();
   v_floor := logic.log_floor();
   -- the last old one, by halving: what comes in is as old as its position says, but for the seconds that its transaction took
-  v_end := v_mark;
+  v_end := v_pruned;
   v_young := v_floor + 1;
   while v_young - v_end > 1 loop
     v_middle := v_end + (v_young - v_end) / 2;
@@ -135,7 +123,7 @@ begin
   from (
     select events.position, bool_and(events.ingested_at < p_before) over (order by events.position) as is_old
     from bloodbank.events
-    where events.position > v_mark and events.position <= v_end
+    where events.position > v_pruned and events.position <= v_end
     order by events.position
     limit v_batch
   ) as following;
@@ -153,25 +141,25 @@ begin
   remaining := 0;
   if v_is_dry then
     select
-      (select count(*) from bloodbank.events where events.position > v_mark and events.position <= v_upto)
-        - count(*) filter (where is_kept and event_position > v_mark)
-        + count(*) filter (where not is_kept and event_position <= v_mark),
-      count(*) filter (where is_kept and event_position > v_mark)
+      (select count(*) from bloodbank.events where events.position > v_pruned and events.position <= v_upto)
+        - count(*) filter (where is_kept and event_position > v_pruned)
+        + count(*) filter (where not is_kept and event_position <= v_pruned),
+      count(*) filter (where is_kept and event_position > v_pruned)
     into removed, kept
-    from logic.workflow_events(v_mark, v_upto, p_before);
+    from logic.prune_verdicts(v_pruned, v_upto, p_before);
     return next;
     return;
   end if;
   select
-    coalesce(array_agg(event_position) filter (where is_kept and event_position > v_mark), '{}'),
-    coalesce(array_agg(event_position) filter (where not is_kept and event_position <= v_mark), '{}')
+    coalesce(array_agg(event_position) filter (where is_kept and event_position > v_pruned), '{}'),
+    coalesce(array_agg(event_position) filter (where not is_kept and event_position <= v_pruned), '{}')
   into v_kept, v_below
-  from logic.workflow_events(v_mark, v_upto, p_before);
+  from logic.prune_verdicts(v_pruned, v_upto, p_before);
   if cardinality(v_below) > p_batch then  -- a batch of its own; what is above comes to it once more
     remaining := cardinality(v_below) - p_batch;
     v_below := v_below[:p_batch];
     v_kept := '{}';
-    v_upto := v_mark;
+    v_upto := v_pruned;
   end if;
   remaining := least(100000, remaining + (
     select count(*) from (
@@ -180,7 +168,7 @@ begin
     delete from bloodbank.events
     where events.position = any (v_below || array(
       select above.position from bloodbank.events as above
-      where above.position > v_mark and above.position <= v_upto and above.position <> all (v_kept)))
+      where above.position > v_pruned and above.position <= v_upto and above.position <> all (v_kept)))
     returning events.event_id
   ), edges as (
     delete from bloodbank.causes using gone where causes.effect = gone.event_id

@@ -7,7 +7,7 @@
 -- secret that is made here when it is first asked for, so that all servers of one database know it.
 
 -- Volatile, because it reads below the floor. Whether the page's beginning is still kept is asked last: retention moves
--- its mark in the transaction that removes, so whatever the rows missed, the mark shows.
+-- its position in the transaction that removes, so whatever the rows missed, that shows.
 create or replace function logic.stream_read(
   p_after bigint,
   p_event_type text,
@@ -35,7 +35,7 @@ begin
     perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
       jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
   end if;
-  -- the log is whole above the mark; what is kept below it is no beginning
+  -- the log is whole above what was pruned; what is kept below that is no beginning
   v_after := case when p_after = 0 then logic.log_pruned() else p_after end;
   upto := greatest(v_after, v_floor);
   if p_workflow_id is null then
@@ -48,17 +48,15 @@ begin
   for v_event in execute format($query$
     select events.position, events.event_type, logic.event_envelope(events)::text as envelope,
       concat_ws(' ',
-        case when octet_length(events.payload ->> 'workflow_id') = 36 then lower(events.payload ->> 'workflow_id') end,
+        logic.uuid_of(events.payload ->> 'workflow_id'),
         array_to_string(events.correlation_ids, ' ')) as concerned
     from bloodbank.events
     where events.position > $1 and events.position <= $2 %s %s
     order by events.position
     limit $5$query$,
     case when v_regex is not null then 'and (''.'' || events.event_type) ~ $3' end,
-    case when p_workflow_id is not null then $filter$and events.event_id in (
-      select named.event_id from bloodbank.events as named where lower(named.payload ->> 'workflow_id') = $4::text
-      union select causes.effect from bloodbank.causes where causes.cause = $4)$filter$ end)
-  using v_after, upto, v_regex, p_workflow_id, p_limit
+    case when p_workflow_id is not null then 'and events.position = any ($4)' end)
+  using v_after, upto, v_regex, logic.workflow_positions(p_workflow_id::text), p_limit
   loop
     v_bytes := v_bytes + octet_length(v_event.envelope);
     if v_bytes > 1 << 20 and positions is not null then
@@ -73,7 +71,7 @@ begin
       upto := v_event.position;
     end if;
   end loop;
-  if v_after between 1 and logic.log_pruned() - 1 then
+  if p_after between 1 and logic.log_pruned() - 1 then
     perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
       jsonb_build_object('after', v_after, 'oldest', logic.log_pruned()), 'Go on from params.oldest; what lay between is gone');
   end if;

@@ -124,7 +124,7 @@ begin
         exception
           when others or assert_failure then
             if v_try = 3 then
-              if sqlstate ~ '^(40|53|55P03)' or logic.subscription_handler(v_subscription.handler) is null then
+              if logic.is_transient(sqlstate) or logic.subscription_handler(v_subscription.handler) is null then
                 raise;
               end if;
               perform logic.subscription_give_up(v_subscription, v_event, sqlerrm, sqlstate);

@@ -117,7 +117,7 @@ end
 $$;
 comment on function api.workflow_events is 'GET /api/v1/workflows/{workflow_id}/events: as GET /api/v1/events, of one workflow';
 
-create or replace function api.session_list(
+create or replace function api.agent_session_list(
   p_status text default null,
   p_agent_type text default null,
   p_workflow_id uuid default null,
@@ -141,4 +141,4 @@ begin
     p_offset, p_limit);
 end
 $$;
-comment on function api.session_list is 'GET /api/v1/agent-sessions: last active first';
+comment on function api.agent_session_list is 'GET /api/v1/agent-sessions: last active first';

@@ -79,7 +79,8 @@ async def behaviour(connection: asyncpg.Connection) -> dict[str, tuple[int, str]
            from pg_proc where pronamespace::regnamespace::text = any ($1)
            union all
            select oid::regclass::text, oid, pg_get_viewdef(oid) || array(select unnest(relacl)::text order by 1)::text
-           from pg_class where relnamespace::regnamespace::text = any ($1) and relkind = 'v'""",
+           from pg_class where relnamespace::regnamespace::text = any ($1) and relkind = 'v'
+           order by oid""",
         BEHAVIOUR,
     )
     return {name: (oid, definition) for name, oid, definition in rows}

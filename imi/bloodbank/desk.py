@@ -9,12 +9,11 @@ from typing import Any
 
 import asyncpg
 from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
 
 from imi.bloodbank.bus import BusError
 from imi.bloodbank.envelope import fault
 from imi.bloodbank.follow import forever
-from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, LOOK, connected, said
+from imi.bloodbank.rabbitmq import DEAD, LOOK, opened
 from imi.database.listen import Follower
 
 AT_ONCE = 50  # messages that wait here; each may have megabytes
@@ -35,28 +34,18 @@ async def desk(url: str, rabbitmq_url: str) -> None:
     """Move messages for ever. Nothing is declared here: the queue is the intake's."""
 
     async def move(follower: Follower) -> None:
-        try:
-            connection = await connected(rabbitmq_url)
-            try:
-                channel = await connection.channel()
-                assert isinstance(channel, Channel)
-                await channel.basic_qos(prefetch_count=AT_ONCE)
-                waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
-                await channel.basic_consume(DEAD, waiting.put)
-                while not channel.is_closed and channel.consumers:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK):
-                            message = await waiting.get()
-                        await lay_aside(follower.connection, message.body, _why(message))
-                        assert message.delivery_tag is not None
-                        await channel.basic_ack(message.delivery_tag)
-                        logger.warning("moved from the broker's dead-letter queue to the dead letters")
-            finally:
-                with contextlib.suppress(*FAULTS):
-                    async with asyncio.timeout(CONNECTED):
-                        await connection.close()
-        except FAULTS as error:
-            raise BusError(said(error)) from error
+        async with opened(rabbitmq_url) as channel:
+            await channel.basic_qos(prefetch_count=AT_ONCE)
+            waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+            await channel.basic_consume(DEAD, waiting.put)
+            while not channel.is_closed and channel.consumers:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        message = await waiting.get()
+                    await lay_aside(follower.connection, message.body, _why(message))
+                    assert message.delivery_tag is not None
+                    await channel.basic_ack(message.delivery_tag)
+                    logger.warning("moved from the broker's dead-letter queue to the dead letters")
         raise BusError("the broker, or its dead-letter queue, has gone")
 
     await forever(url, "the mover of dead letters", move)

@@ -18,13 +18,12 @@ import asyncpg
 import orjson
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelPreconditionFailed
 
 from imi.bloodbank.bus import BATCH, BusError
 from imi.bloodbank.desk import lay_aside
 from imi.bloodbank.envelope import sort
 from imi.bloodbank.follow import forever
-from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, LOOK, QUEUE, connected, said
+from imi.bloodbank.rabbitmq import DEAD, LOOK, QUEUE, bind, opened, said
 from imi.database.listen import Follower
 from imi.texts import parse
 
@@ -40,32 +39,14 @@ async def intake(url: str, rabbitmq_url: str, exchange: str) -> None:
     """Take in for ever. Many may do this: the broker shares the queue out among them."""
 
     async def take(follower: Follower) -> None:
-        try:
-            connection = await connected(rabbitmq_url)
-            try:
-                await _take(follower, await _bound(await connection.channel(), exchange))
-            finally:
-                with contextlib.suppress(*FAULTS):
-                    async with asyncio.timeout(CONNECTED):
-                        await connection.close()
-        except ChannelPreconditionFailed as error:
-            raise BusError(
-                f"{said(error)}: empty and delete what is there with other arguments; it is then made anew"
-            ) from error
-        except FAULTS as error:
-            raise BusError(said(error)) from error
+        async with opened(rabbitmq_url) as channel:
+            await _take(follower, await _bound(channel, exchange))
 
     await forever(url, "the intake", take)
 
 
-async def _bound(channel: object, exchange: str) -> Channel:
-    assert isinstance(channel, Channel)
-    await channel.exchange_declare(exchange=exchange, exchange_type="topic", durable=True)
-    await channel.exchange_declare(exchange=DEAD, exchange_type="fanout", durable=True)
-    await channel.queue_declare(DEAD, durable=True)
-    await channel.queue_bind(DEAD, DEAD)
-    await channel.queue_declare(QUEUE, durable=True, arguments={"x-dead-letter-exchange": DEAD})
-    await channel.queue_bind(QUEUE, exchange, "#")
+async def _bound(channel: Channel, exchange: str) -> Channel:
+    await bind(channel, exchange, QUEUE, "#")
     await channel.basic_qos(prefetch_count=2 * BATCH)
     return channel
 

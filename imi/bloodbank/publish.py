@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from imi import config, connection, rules
+from imi.backoff import backoff
 from imi.bloodbank import schemas
 from imi.bloodbank.bus import BusError
 from imi.bloodbank.envelope import fault
@@ -127,16 +128,16 @@ def _text(value: Any) -> str:
 
 async def _until_taken(event_id: UUID, send: Send, hint: str) -> None:
     reason: BusError | str = "no answer"
-    pause = FIRST
     try:
         async with asyncio.timeout(PATIENCE):
+            failed = 0
             while True:
                 try:
                     return await send()
                 except BusError as error:
                     reason = error
-                await asyncio.sleep(pause)
-                pause = min(LONGEST, 2 * pause)
+                failed += 1
+                await asyncio.sleep(backoff(failed, FIRST, LONGEST))
     except TimeoutError:
         message = f"the event {event_id} was not taken within {PATIENCE:g} s: {reason}"
         raise PublishError(event_id, "UNREACHABLE", message, hint) from None

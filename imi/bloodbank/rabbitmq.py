@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import aiormq
 from aiormq.abc import AbstractConnection
 from aiormq.channel import Channel
-from aiormq.exceptions import AMQPException, PublishError
+from aiormq.exceptions import AMQPException, ChannelPreconditionFailed, PublishError
 
 from imi.bloodbank.bus import BATCH, BusError
 
@@ -158,6 +158,37 @@ async def connected(url: str) -> AbstractConnection:
             return await aiormq.connect(url)
     except ValueError:  # it may quote a password
         raise OSError("IMI_RABBITMQ_URL is no URL of a broker") from None
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Channel]:
+    """A channel of a connection of its own; whatever the broker does while this is entered is a BusError."""
+    try:
+        connection = await connected(url)
+        try:
+            channel = await connection.channel()
+            assert isinstance(channel, Channel)
+            yield channel
+        finally:
+            with contextlib.suppress(*FAULTS):
+                async with asyncio.timeout(CONNECTED):
+                    await connection.close()
+    except ChannelPreconditionFailed as error:
+        raise BusError(
+            f"{said(error)}: empty and delete what is there with other arguments; it is then made anew"
+        ) from error
+    except FAULTS as error:
+        raise BusError(said(error)) from error
+
+
+async def bind(channel: Channel, exchange: str, queue: str, pattern: str) -> None:
+    """Have a queue for what the pattern matches, and for what is rejected the dead-letter queue."""
+    await channel.exchange_declare(exchange=exchange, exchange_type="topic", durable=True)
+    await channel.exchange_declare(exchange=DEAD, exchange_type="fanout", durable=True)
+    await channel.queue_declare(DEAD, durable=True)
+    await channel.queue_bind(DEAD, DEAD)
+    await channel.queue_declare(queue, durable=True, arguments={"x-dead-letter-exchange": DEAD})
+    await channel.queue_bind(queue, exchange, pattern)
 
 
 def said(error: BaseException) -> str:

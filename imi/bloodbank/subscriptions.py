@@ -9,6 +9,7 @@ from collections import defaultdict
 import asyncpg
 import orjson
 
+from imi.backoff import backoff
 from imi.bloodbank.follow import FIRST, LONGEST, forever
 from imi.database.listen import Follower
 
@@ -34,7 +35,7 @@ async def subscriptions(url: str) -> None:
         except (asyncpg.PostgresError, TimeoutError) as error:
             singly[name] = BATCH
             failed[name] += 1
-            wait[name] = time.monotonic() + min(LONGEST, FIRST * 2.0 ** min(failed[name], 10))
+            wait[name] = time.monotonic() + backoff(failed[name], FIRST, LONGEST)
             fields = {"subscription": name, "error": f"{type(error).__name__}: {error}"}
             logger.warning("a batch failed; now one event at a time", extra={"fields": fields})
             if isinstance(error, TimeoutError):  # nobody knows what the connection is doing

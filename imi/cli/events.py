@@ -11,7 +11,7 @@ from imi.cli.command import Agent, ApiKey, ApiUrl, Debug, command, group, print_
 from imi.cli.outcome import NOT_FOUND, Failure, usage
 from imi.cli.render import Column, moment, plain, record, table
 
-app = group("Events: as they come, each with its causes and effects, their types and what a payload holds.")
+app = group("Watch events, show one with its causes or effects, list event types.")
 
 
 def _show(found: Any) -> Any:
@@ -109,15 +109,15 @@ def tail(
     Each line is the time, the cursor, the type, who sent it, and the payload. When the server restarts or the
     network breaks, it connects again and goes on after the last event: nothing is missed or shown twice.
     """
-    from imi.cli import tail as stream
+    from imi.cli import watch
     from imi.cli.client import connect
 
     with (
         suppress(KeyboardInterrupt),
         connect(agent=agent, api_url=api_url, api_key=api_key, quiet=True) as api,
     ):
-        for message in stream.events(api, event_type, workflow, after):
+        for message in watch.events(api, event_type, workflow, after):
             if as_json:
                 print_json(message)
             else:
-                typer.echo(stream.line(message))
+                typer.echo(watch.line(message))

@@ -36,7 +36,7 @@ class PooledConnection(asyncpg.Connection):
 class Pools:
     """`api` may do what the API does, `reader` cannot write; `probe` reads and waits for neither of them.
 
-    `url` is the owner's, for connections that are nobody else's.
+    `url` is the owner's; the stream makes its own connection from it.
     """
 
     url: str

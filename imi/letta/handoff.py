@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -18,6 +17,7 @@ from uuid import UUID, uuid5
 from weakref import WeakValueDictionary
 
 from imi import rules
+from imi.backoff import backoff
 from imi.bloodbank import schemas
 from imi.bloodbank.envelope import fault
 from imi.bloodbank.publish import PublishError
@@ -140,15 +140,11 @@ class Handoff:
                 await self._say(
                     request, "checkpoint.saved", [accepted], session_id=agent, checkpoint_id=saved
                 )
-            if progress.is_over and progress.stopped is None:
-                await self._say(
-                    request, "task.completed", [accepted], session_id=agent, result=_plain(progress.result)
-                )
-                return
             if progress.is_over:
-                await self._say(
-                    request, "task.blocked", [accepted], session_id=agent, reason=progress.stopped
-                )
+                what, end = "task.completed", {"result": progress.result}
+                if progress.stopped is not None:
+                    what, end = "task.blocked", {"reason": progress.stopped}
+                await self._say(request, what, [accepted], session_id=agent, **end)
                 return
             if time.monotonic() > until:
                 raise RefusedError(f"the agent was still at work after {ENOUGH / 3600:g} hours")
@@ -158,24 +154,24 @@ class Handoff:
         """Publish what became of the request, and what belongs to it, until it is taken; the event's id."""
         name = "agent.handoff.accepted" if what == "accepted" else f"agent.{self._runtime.agent_type}.{what}"
         event_id = uuid5(request.id, f"{what} {payload.get('checkpoint_id', '')}".strip())
-        if "reason" in payload:
-            payload["reason"] = _plain(payload["reason"])
+        payload |= {key: _plain(payload[key]) for key in ("reason", "result") if key in payload}
         payload = {"workflow_id": request.payload["workflow_id"], **payload}
-        pauses = _pauses()
+        failed = 0
         while True:
             try:
                 await self._publish(name, payload, causes, event_id=event_id)
                 break
             except PublishError as error:
                 _log(logging.WARNING, "an event waits for the bus", request=request.id, error=str(error))
-            await asyncio.sleep(next(pauses))
+            failed += 1
+            await asyncio.sleep(backoff(failed, FIRST, LONGEST))
         shown = {key: value for key, value in payload.items() if key != "result"}
         _log(logging.INFO, name, request=request.id, event_id=event_id, **shown)
         return event_id
 
     async def _patiently(self, step: str, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """What the runtime answers, in the end. Raises RefusedError."""
-        tries, pauses = 0, _pauses()
+        failed = tries = 0
         while True:
             try:
                 return await ask()
@@ -186,14 +182,8 @@ class Handoff:
                 _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
                 if tries == TRIES:
                     raise RefusedError(f"{step} failed {tries} times: {error}") from error
-            await asyncio.sleep(next(pauses))
-
-
-def _pauses() -> Iterator[float]:
-    pause = FIRST
-    while True:
-        yield pause * random.uniform(0.5, 1)
-        pause = min(LONGEST, 2 * pause)
+            failed += 1
+            await asyncio.sleep(backoff(failed, FIRST, LONGEST))
 
 
 def _plain(text: str) -> str:

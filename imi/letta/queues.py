@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 
@@ -18,8 +17,8 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelInvalidStateError
 
 from imi.bloodbank.bus import BusError
-from imi.bloodbank.follow import FIRST, LONGEST, forever
-from imi.bloodbank.rabbitmq import CONNECTED, DEAD, FAULTS, LOOK, connected, said
+from imi.bloodbank.follow import LONGEST, again, forever
+from imi.bloodbank.rabbitmq import FAULTS, LOOK, bind, opened
 from imi.database.listen import Follower
 from imi.letta.handoff import REQUESTED
 
@@ -68,7 +67,7 @@ async def _settle(follower: Follower, msg_id: int, task: asyncio.Task[str | None
     if error := task.exception():
         logger.error("a request comes again", exc_info=error)
     elif reason := task.result():
-        await follower.connection.execute("select ops.lay_aside($1, $2, $3)", QUEUE, msg_id, reason)
+        await follower.connection.execute("select ops.reject($1, $2, $3)", QUEUE, msg_id, reason)
     else:
         await follower.connection.execute("select pgmq.delete($1, $2::bigint)", QUEUE, msg_id)
 
@@ -81,46 +80,26 @@ async def _hide(follower: Follower, msg_ids: list[int], seconds: int) -> None:
 
 async def rabbitmq(url: str, exchange: str, take: Take, bound: asyncio.Event) -> None:
     """The same on RabbitMQ; the desk of `imi worker` makes dead letters of what is rejected."""
-    failed = 0
-    while True:
-        began = time.monotonic()
-        try:
-            await _consume(url, exchange, take, bound)
-        except Exception as error:
-            failed = 1 if time.monotonic() - began > 2 * LONGEST else failed + 1
-            fields = {"error": said(error), "tries": failed}
-            if isinstance(error, (BusError, *FAULTS)):
-                logger.warning("the hand-off waits", extra={"fields": fields})
-            else:
-                logger.exception("the hand-off has a fault and goes on", extra={"fields": fields})
-        await asyncio.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
+    await again("the hand-off", lambda: _consume(url, exchange, take, bound))
 
 
 async def _consume(url: str, exchange: str, take: Take, bound: asyncio.Event) -> None:
     hands: set[asyncio.Task[None]] = set()
-    connection = await connected(url)
-    try:
-        channel = await connection.channel()
-        assert isinstance(channel, Channel)
-        await channel.exchange_declare(exchange=exchange, exchange_type="topic", durable=True)
-        await channel.exchange_declare(exchange=DEAD, exchange_type="fanout", durable=True)
-        await channel.queue_declare(QUEUE, durable=True, arguments={"x-dead-letter-exchange": DEAD})
-        await channel.queue_bind(QUEUE, exchange, REQUESTED)
+    async with opened(url) as channel:
+        await bind(channel, exchange, QUEUE, REQUESTED)
         bound.set()
         await channel.basic_qos(prefetch_count=AT_ONCE)
         waiting: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         await channel.basic_consume(QUEUE, waiting.put)
-        while not channel.is_closed and channel.consumers:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    task = asyncio.create_task(_serve(channel, await waiting.get(), take))
-                    hands.add(task)
-                    task.add_done_callback(hands.discard)
-    finally:
-        await _drop(list(hands))
-        with contextlib.suppress(*FAULTS):
-            async with asyncio.timeout(CONNECTED):
-                await connection.close()
+        try:
+            while not channel.is_closed and channel.consumers:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        task = asyncio.create_task(_serve(channel, await waiting.get(), take))
+                        hands.add(task)
+                        task.add_done_callback(hands.discard)
+        finally:
+            await _drop(list(hands))
     raise BusError("the broker, or the queue, has gone")
 
 

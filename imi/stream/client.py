@@ -74,9 +74,8 @@ class Client:
 class Group:
     """The clients of one filter."""
 
-    __slots__ = ("batch", "clients", "pattern")
+    __slots__ = ("batch", "clients")
 
-    def __init__(self, pattern: str | None) -> None:
-        self.pattern = pattern
+    def __init__(self) -> None:
         self.clients: set[Client] = set()
         self.batch: list[Message] = []

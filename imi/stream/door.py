@@ -63,14 +63,14 @@ class Door:
         self._api = api
         self._issued = Attempts()
         line = Line(api.calls.pools.reader)
-        self.hub = Hub(api.calls.pools.url, line.fetch, self._living, api.metrics.registry)
+        self.hub = Hub(api.calls.pools.url, line.fetch, self._is_valid, api.metrics.registry)
         self._most = min(MOST, files(3 * MOST) // 2)
         self.operations: dict[str, Answer] = {
             "event_stream": self.stream,
             "stream_ticket_create": self.ticket,
         }
 
-    async def _living(self, digest: str) -> bool:
+    async def _is_valid(self, digest: str) -> bool:
         return await self._api.keys.holder(digest) is not None
 
     async def _secret(self) -> str:
@@ -94,7 +94,7 @@ class Door:
 
     async def _enter(self, exchange: Exchange, ticket: str | None, scope: str) -> Principal:
         """Whose request this is, by a key or by a ticket."""
-        if ticket is None or {"Authorization", "X-API-Key"} & {*exchange.headers}:
+        if ticket is None or any(name in exchange.headers for name in ("Authorization", "X-API-Key")):
             return await self._api.enter(exchange, scope)
         keys, address = self._api.keys, exchange.request.remote or ""
         keys.refuse(address)
@@ -128,13 +128,13 @@ class Door:
         if len(self.hub.clients) >= self._most or self.hub.stopping:
             raise unavailable("This server has as many streams as it may, or is stopping; try again")
         workflow, cursor = workflow_id and workflow_id.lower(), None if after is None else int(after)
-        gone = row = None
+        page: Record | asyncpg.PostgresError
         try:
-            row = await self.hub.page(cursor, event_type, workflow)
+            page = await self.hub.page(cursor, event_type, workflow)
         except asyncpg.PostgresError as error:
             if error.sqlstate != "IM410":
                 raise
-            gone = error
+            page = error
         response.headers["X-Request-ID"] = exchange.id
         if "Origin" in exchange.headers:
             response.headers.update(api.borders.allow(exchange.headers))
@@ -146,28 +146,28 @@ class Door:
             return response
         framing = wire.websocket if is_websocket else wire.sse
         client = Client(transport, framing, request.writer.drain, event_type, workflow, principal.digest)
-        client.cursor = row["upto"] if cursor is None and row else cursor or 0
-        await self._serve(client, response, row, gone)
+        await self._serve(client, response, page, cursor)
         return response
 
     async def _serve(
         self,
         client: Client,
         response: web.StreamResponse,
-        row: Record | None,
-        error: asyncpg.PostgresError | None,
+        page: Record | asyncpg.PostgresError,
+        cursor: int | None,
     ) -> None:
         with contextlib.suppress(OSError, AttributeError):  # where there is no such option
             found = client.transport.get_extra_info("socket")
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
         if client.wire is wire.sse:
             client.transport.write(b"retry: 1000\n\n")
-        if row is None:
-            assert error
-            return self.hub.refuse(client, error)
+        if isinstance(page, asyncpg.PostgresError):
+            client.cursor = cursor or 0
+            return self.hub.refuse(client, page)
+        client.cursor = page["upto"] if cursor is None else cursor
         client.say(client.cursor, wire.heartbeat(client.cursor))
         try:
-            self.hub.enter(client, row)
+            self.hub.enter(client, page)
             if isinstance(response, web.WebSocketResponse):
                 async for _ in response:
                     pass  # what a client says is not listened to

@@ -47,13 +47,13 @@ class Hub:
     """Everybody who watches the log through this process."""
 
     def __init__(
-        self, url: str, read: Read, living: Callable[[str], Awaitable[bool]], registry: CollectorRegistry
+        self, url: str, read: Read, is_valid: Callable[[str], Awaitable[bool]], registry: CollectorRegistry
     ) -> None:
         self.url = url
         self.clients: set[Client] = set()
         self.stopping = False
         self._read = read  # the rows of a statement, from the pool of those who only read
-        self._living = living  # whether a key still opens anything
+        self._is_valid = is_valid  # whether a key still opens anything
         self._members: set[Client] = set()
         self._joining: set[Client] = set()
         self._groups: dict[str | None, dict[str | None, Group]] = {}  # by workflow, then pattern
@@ -108,7 +108,7 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _dismiss(self, client: Client) -> None:
-        client.end("stopping", "the server stops; connect again with the cursor", client.cursor, 1012)
+        client.end("STOPPING", "the server stops; connect again with the cursor", client.cursor, 1012)
 
     async def _catch_up(self, client: Client, row: Record) -> None:
         try:
@@ -133,7 +133,7 @@ class Hub:
 
     def _overflow(self, client: Client) -> None:
         self._dropped.inc()
-        client.end("overflow", "events come faster than they are read; go on from the cursor", client.cursor)
+        client.end("OVERFLOW", "events come faster than they are read; go on from the cursor", client.cursor)
 
     def refuse(self, client: Client, error: Exception) -> None:
         """End a client as the database says: what it asks for is gone, or the database is away."""
@@ -141,7 +141,7 @@ class Hub:
             logger.exception("a client's page has a fault", exc_info=error)
         said = translate(error, "").detail
         oldest = said["params"].get("oldest", client.cursor)
-        client.end(said["code"].lower(), said["message"], oldest, 4410 if said["code"] == "GONE" else 1013)
+        client.end(said["code"], said["message"], oldest, 4410 if said["code"] == "GONE" else 1013)
 
     async def _follow(self, follower: Follower) -> None:
         while True:
@@ -149,7 +149,7 @@ class Hub:
             for client in self._joining:
                 self._members.add(client)
                 groups = self._groups.setdefault(client.workflow, {})
-                groups.setdefault(client.pattern, Group(client.pattern)).clients.add(client)
+                groups.setdefault(client.pattern, Group()).clients.add(client)
             self._joining.clear()
             if not self._members:
                 self._anyone.clear()
@@ -233,8 +233,8 @@ class Hub:
             await asyncio.sleep(limits.BEAT)
             for digest in {client.digest for client in self.clients}:
                 with contextlib.suppress(*FAULTS):  # who cannot be asked about stays
-                    if not await self._living(digest):
+                    if not await self._is_valid(digest):
                         for client in [each for each in self.clients if each.digest == digest]:
                             client.end(
-                                "unauthenticated", "the key is revoked or has expired", client.cursor, 4401
+                                "UNAUTHENTICATED", "the key is revoked or has expired", client.cursor, 4401
                             )

@@ -69,4 +69,4 @@ def heartbeat(cursor: int) -> bytes:
 
 def error(code: str, message: str, cursor: int) -> bytes:
     """Why the stream ends, and where to go on."""
-    return orjson.dumps({"type": "error", "code": code, "message": f"{code}: {message}", "cursor": cursor})
+    return orjson.dumps({"type": "error", "code": code, "message": message, "cursor": cursor})

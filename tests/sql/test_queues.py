@@ -124,13 +124,13 @@ async def test_what_a_subscriber_lays_aside_is_a_dead_letter_and_comes_again_whe
     await owner.execute("select logic.relay_deliver(500, 'test')")
     read = "select msg_id, message from pgmq.read('aside', 0, 10)"
     (message,) = await ada.fetch(read)
-    lay_aside = "select ops.lay_aside($1, $2, $3)"
+    reject = "select ops.reject($1, $2, $3)"
     with refused(403, "FORBIDDEN"):
-        await bob.execute(lay_aside, "aside", message["msg_id"], "mine")
+        await bob.execute(reject, "aside", message["msg_id"], "mine")
     with refused(404, "NOT_FOUND"):
-        await ada.execute(lay_aside, "nowhere", 1, "no such queue")
-    letter = await ada.fetchval(lay_aside, "aside", message["msg_id"], "too hard")
-    assert await ada.fetchval(lay_aside, "aside", message["msg_id"], "once more") is None
+        await ada.execute(reject, "nowhere", 1, "no such queue")
+    letter = await ada.fetchval(reject, "aside", message["msg_id"], "too hard")
+    assert await ada.fetchval(reject, "aside", message["msg_id"], "once more") is None
     assert await ada.fetch(read) == []
     row = await owner.fetchrow("select * from bloodbank.dead_letters where id = $1", letter)
     assert (row["source"], row["subscription"], str(row["event_id"])) == ("subscription", "aside", event)

@@ -97,12 +97,12 @@ async def test_workflows_by_their_traits_last_changed_first(told, call, wanted, 
     ],
 )
 async def test_sessions_by_their_traits_last_active_first(told, call, wanted, found):
-    page = await call("api.session_list", **wanted)
+    page = await call("api.agent_session_list", **wanted)
     assert [each["agent_type"] for each in page["items"]] == found
 
 
 async def test_a_session_is_shown_without_its_marks(told, call):
-    assert (await call("api.session_list", workflow_id=ONE))["items"] == [{
+    assert (await call("api.agent_session_list", workflow_id=ONE))["items"] == [{
         "session_id": SESSION, "agent_type": "letta", "agent_instance_id": SESSION, "workflow_id": str(ONE),
         "status": "active", "checkpoint_id": "checkpoint-7", "started_at": "2026-02-11T10:40:00+00:00",
         "last_active_at": "2026-02-11T11:00:00+00:00", "completed_at": None, "metadata": {},

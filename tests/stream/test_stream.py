@@ -182,7 +182,7 @@ async def test_older_than_what_is_kept(fresh_database: Database, websocket: bool
         await owner.close()
         async with world.watch(websocket, after=positions[1]) as watcher:
             said = await end(watcher)
-            assert (said["code"], said["cursor"]) == ("gone", positions[2])
+            assert (said["code"], said["cursor"]) == ("GONE", positions[2])
         for kept in (positions[2], 0):
             async with world.watch(websocket, after=kept) as watcher:
                 assert ids(await watcher.events(2)) == published[3:]
@@ -202,7 +202,7 @@ async def test_who_is_overtaken_by_retention_is_told(fresh_database: Database, w
                 await owner.execute("select setval('bloodbank.events_position_seq', $1)", gone)
             await owner.close()
             said = await end(watcher)
-            assert (said["code"], said["cursor"]) == ("gone", gone)
+            assert (said["code"], said["cursor"]) == ("GONE", gone)
 
 
 async def stuck(world: World) -> asyncio.StreamWriter:
@@ -255,7 +255,7 @@ async def test_who_reads_too_slowly_is_told_where_to_go_on(
         found = []
         while (message := await watcher.next()) and message["type"] != "error":
             found += [message["data"]["event_id"]] if message["type"] == "event" else []
-        assert message and message["code"] == "overflow"
+        assert message and message["code"] == "OVERFLOW"
     async with world.watch(websocket, after=message["cursor"]) as watcher:
         assert found + ids(await watcher.events(len(published) - len(found))) == published
 
@@ -273,7 +273,7 @@ async def test_a_server_that_stops_says_so(world: World, database: Database, web
         watcher = Watcher(world.session, websocket)
         await watcher.open(server=str(other.api.base_url).rstrip("/"))
         ending = asyncio.create_task(end(watcher))
-    assert (await ending)["code"] == "stopping"
+    assert (await ending)["code"] == "STOPPING"
     if websocket:
         assert watcher.answer.close_code == 1012
 
@@ -309,4 +309,4 @@ async def test_a_revoked_key_ends_its_streams(
         watcher = Watcher(world.session, websocket)
         await watcher.open({"Authorization": f"Bearer {made['key']}"}, event_type="no.such")
         assert world.api.delete(f"/api/v1/api-keys/{made['id']}").status_code == 204
-        assert (await end(watcher))["code"] == "unauthenticated"
+        assert (await end(watcher))["code"] == "UNAUTHENTICATED"

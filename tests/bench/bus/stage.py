@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiormq
 import asyncpg
 from aiormq.channel import Channel
 
 from imi.bloodbank.intake import QUEUE, _bound
-from imi.bloodbank.rabbitmq import RabbitBus
+from imi.bloodbank.rabbitmq import RabbitBus, opened
 from tests.bench.bus.events import Event
 from tests.bench.rows import server
 from tests.conftest import TEMPLATE, copy
@@ -45,13 +44,10 @@ class Stage:
     @contextlib.asynccontextmanager
     async def queue(self) -> AsyncIterator[Channel]:
         """A channel to the intake's own queue, which exists, is bound to everything, and is empty."""
-        connection = await aiormq.connect(self.node.url)
-        try:
-            channel = await _bound(await connection.channel(), EXCHANGE)
+        async with opened(self.node.url) as channel:
+            await _bound(channel, EXCHANGE)
             await channel.queue_purge(QUEUE)
             yield channel
-        finally:
-            await connection.close()
 
     async def publish(self, events: Sequence[Event]) -> None:
         """Have them in the queues, confirmed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import sys
 import time
@@ -11,12 +10,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from imi.backoff import backoff
 from imi.cli.client import Api
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import note, plain
 
 FIRST, LONGEST = 0.25, 5.0  # seconds between two tries
-PASSING = ("stopping", "overflow", "unavailable", "UNREACHABLE", "UNAVAILABLE")
+PASSING = ("STOPPING", "OVERFLOW", "UNREACHABLE", "UNAVAILABLE")
 SILENCE = 75.0  # seconds without even a heartbeat, after which the server is gone
 
 
@@ -41,7 +41,7 @@ def events(api: Api, event_type: str | None, workflow_id: str | None, after: int
         if not failed:
             note("the stream broke off; connecting again")
         failed += 1
-        time.sleep(min(LONGEST, FIRST * 2.0 ** min(failed, 10)) * random.uniform(0.5, 1))
+        time.sleep(backoff(failed, FIRST, LONGEST))
 
 
 def messages(api: Api, **query: Any) -> Iterator[Any]:
@@ -70,6 +70,5 @@ def line(message: Any) -> str:
 
 
 def _ended(message: Any) -> Failure:
-    hints = {"gone": f"go on with what is kept: --after {message['cursor']}"}
-    said = message["message"].partition(": ")[2]
-    return Failure(message["code"].upper(), said, hints.get(message["code"]), CONFLICT)
+    hints = {"GONE": f"go on with what is kept: --after {message['cursor']}"}
+    return Failure(message["code"], message["message"], hints.get(message["code"]), CONFLICT)
