@@ -80,7 +80,7 @@ async def behaviour(connection: asyncpg.Connection) -> dict[str, tuple[int, str]
            union all
            select oid::regclass::text, oid, pg_get_viewdef(oid) || array(select unnest(relacl)::text order by 1)::text
            from pg_class where relnamespace::regnamespace::text = any ($1) and relkind = 'v'
-           order by oid""",
+           order by 2""",
         BEHAVIOUR,
     )
     return {name: (oid, definition) for name, oid, definition in rows}

@@ -124,8 +124,9 @@ def replay(
     """Try dead letters once more: those named, or all waiting ones that the options choose.
 
     A subscription's handler gets its event again, and so does a queue whose subscriber rejected it; a
-    message from the bus is judged again, and a workflow's event is projected once more. The one that waits longest is first. One that fails keeps its place
-    with the new reason, and the others go on; the exit code is then 1.
+    message from the bus is judged again, and a workflow's event is projected once more. The one that waits
+    longest is first. One that fails keeps its place with the new reason, and the others go on; the exit code
+    is then 1.
     """
     query = _filters(source, event_type, reason, subscription, older_than)
     if bool(letters) == bool(query):
