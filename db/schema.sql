@@ -743,7 +743,7 @@ CREATE INDEX events_by_type ON bloodbank.events USING btree (event_type, "timest
 
 -- Name: events_by_workflow; Type: INDEX; Schema: bloodbank; Owner: -
 
-CREATE INDEX events_by_workflow ON bloodbank.events USING btree (lower((payload ->> 'workflow_id'::text))) WHERE ((payload ->> 'workflow_id'::text) IS NOT NULL);
+CREATE INDEX events_by_workflow ON bloodbank.events USING btree (lower((payload ->> 'workflow_id'::text)), "position") WHERE ((payload ->> 'workflow_id'::text) IS NOT NULL);
 
 -- Name: workflow_state_by_phase; Type: INDEX; Schema: bloodbank; Owner: -
 

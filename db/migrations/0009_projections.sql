@@ -12,9 +12,10 @@ alter table bloodbank.dead_letters drop constraint dead_letter_source_is_known;
 alter table bloodbank.dead_letters add constraint dead_letter_source_is_known
   check (source in ('subscription', 'intake', 'relay', 'projection'));
 
--- a UUID may be written in upper case
+-- a UUID may be written in upper case; a page of a workflow's events is read from a position on
 drop index bloodbank.events_by_workflow;
-create index events_by_workflow on bloodbank.events (lower(payload ->> 'workflow_id')) where payload ->> 'workflow_id' is not null;
+create index events_by_workflow on bloodbank.events (lower(payload ->> 'workflow_id'), position)
+  where payload ->> 'workflow_id' is not null;
 
 -- migrate:down
 drop index bloodbank.events_by_workflow;

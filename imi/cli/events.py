@@ -1,6 +1,7 @@
 """`imi events`: what travels over the bus."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ from imi.cli.client import Api, segment
 from imi.cli.command import Agent, ApiKey, ApiUrl, Debug, command, group, print_json
 from imi.cli.outcome import NOT_FOUND, Failure, usage
 from imi.cli.render import Column, moment, plain, record, table
+
+DRAWN = 10  # steps of a tree that are drawn
 
 app = group("Watch events, show one with its causes or effects, list event types.")
 
@@ -41,30 +44,49 @@ def types(
     return found
 
 
-def _branch(node: dict[str, Any]) -> Any:
-    """A node of a causation tree with all below it, a line an event."""
-    from rich.text import Text
-    from rich.tree import Tree
+def _tree(root: dict[str, Any], towards_causes: bool) -> str:
+    """A causation tree, a line an event: ids stand first, so that nothing pushes them off the screen."""
+    lines = []
+    shown = set(_ids(root))
 
-    event = node["event"]
-    line = Text(plain(event["event_type"]), style="bold", no_wrap=True, overflow="ellipsis")
-    line.append(f"  {plain(event['event_id'])}  {moment(event['timestamp'])}", style="not bold dim")
-    tree = Tree(line, guide_style="dim")
-    tree.children = [_branch(child) for child in node["children"]]
-    return tree
+    def draw(node: dict[str, Any], before: str, branch: str) -> None:
+        event, depth = node["event"], node["depth"]
+        causes = event["correlation_ids"]
+        name = plain(event["event_type"]) + (f" ({len(causes)} causes)" if len(causes) > 1 else "")
+        place = branch if depth <= DRAWN else f"({depth}) "
+        lines.append(f"{moment(event['timestamp'])}  {plain(event['event_id'])}  {before}{place}{name}")
+        unknown = []
+        if towards_causes and not root["truncated"]:
+            unknown = [each for each in causes if each not in shown]
+        within = before + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch] if depth < DRAWN else before
+        below: list[Any] = [*node["children"], *unknown]
+        for child in below:
+            way = "└─ " if child is below[-1] else "├─ "
+            if isinstance(child, str):
+                lines.append(f"{'':16}  {plain(child)}  {within}{way}not in the log")
+            else:
+                draw(child, within, way)
+
+    draw(root, "", "")
+    if root["truncated"]:
+        lines.append(
+            "there is more: a tree ends at 100 steps, 100,000 events or 32 MiB; go on with a later id"
+        )
+    return "\n".join(lines)
+
+
+def _ids(node: dict[str, Any]) -> Iterator[str]:
+    yield node["event"]["event_id"]
+    for child in node["children"]:
+        yield from _ids(child)
+
+
+class Causes(dict[str, Any]):
+    """A tree of ancestors."""
 
 
 def _show_event(found: dict[str, Any]) -> Any:
-    from rich.console import Group
-
-    if "event_id" in found:
-        return record(found)
-    tree = _branch(found)
-    return (
-        Group(tree, "there is more: a tree ends at 100 steps, 100,000 events or 32 MiB")
-        if found["truncated"]
-        else tree
-    )
+    return record(found) if "event_id" in found else _tree(found, isinstance(found, Causes))
 
 
 @command(app, "show", example="imi events show 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10 --tree", show=_show_event)
@@ -74,11 +96,17 @@ def show(
     tree: Annotated[bool, typer.Option("--tree", help="What followed from it, as a tree.")] = False,
     ancestors: Annotated[bool, typer.Option("--ancestors", help="What led to it, as a tree.")] = False,
 ) -> Any:
-    """Show an event, or the tree of its effects or causes. Each stands there once, where it is nearest."""
+    """Show an event (correlation_ids are its causes), or the tree of its effects or causes.
+
+    In a tree each event stands once, where it is nearest: one with several causes says how many. Below ten
+    steps the depth is a number.
+    """
     if tree and ancestors:
         usage("--tree and --ancestors are two trees", "ask for one at a time")
-    towards = "/descendants" if tree else "/ancestors" if ancestors else ""
-    return api.get(f"/events/{segment(event_id)}{towards}")
+    path = f"/events/{segment(event_id)}"
+    if ancestors:
+        return Causes(api.get(f"{path}/ancestors"))
+    return api.get(f"{path}/descendants" if tree else path)
 
 
 @app.command("tail", epilog="Example: imi events tail --type 'bmad.workflow.#' --after 0")

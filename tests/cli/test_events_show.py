@@ -34,8 +34,10 @@ def events(live: Live) -> dict[str, str]:
 
 
 def shape(lines: list[str]) -> list[str]:
-    """The tree without times, ids as they are."""
-    return [re.sub(r"  (\S{36})  \d{4}-\d\d-\d\d \d\d:\d\d$", r" \1", line) for line in lines]
+    """The tree without times and with short ids."""
+    known = {each: name for name, each in IDS.items()}
+    rows = [re.fullmatch(r"(?:\d{4}-\d\d-\d\d \d\d:\d\d| {16})  (\S{36})  (.+)", line) for line in lines]
+    return [f"{known.get(row[1], '?')}  {row[2]}" if row else "no row" for row in rows]
 
 
 def test_an_event(imi: Imi, events: dict[str, str]) -> None:
@@ -46,18 +48,18 @@ def test_an_event(imi: Imi, events: dict[str, str]) -> None:
 
 
 def test_its_trees(imi: Imi, events: dict[str, str]) -> None:
-    a, b, c, d = events.values()
+    a, b, _, d = events.values()
     assert shape(imi("events", "show", a, "--tree").lines) == [
-        f"test.a {a}",
-        f"├── test.b {b}",
-        f"│   └── test.d {d}",
-        f"└── test.c {c}",
+        "a  test.a",
+        "b  ├─ test.b",
+        "d  │  └─ test.d (2 causes)",
+        "c  └─ test.c",
     ]
     assert shape(imi("events", "show", d, "--ancestors").lines) == [
-        f"test.d {d}",
-        f"├── test.b {b}",
-        f"│   └── test.a {a}",
-        f"└── test.c {c}",
+        "d  test.d (2 causes)",
+        "b  ├─ test.b",
+        "a  │  └─ test.a",
+        "c  └─ test.c",
     ]
     assert imi.data("events", "show", a, "--tree")["children"][0]["event"]["event_id"] == b
 
@@ -77,8 +79,24 @@ def test_a_tree_that_was_cut_says_so(imi: Imi, live: Live) -> None:
     httpx.post(f"{live.url}/api/v1/events", json=body, headers=headers).raise_for_status()
     lines = imi("events", "show", chain[0], "--tree").lines
     assert len(lines) == 102
-    assert lines[-1] == "there is more: a tree ends at 100 steps, 100,000 events or 32 MiB"
+    assert [line[18:54] for line in lines[:101]] == chain[:101]
+    assert [line[56:] for line in lines[9:13]] == [
+        " " * 24 + "└─ test.step",
+        " " * 27 + "└─ test.step",
+        " " * 27 + "(11) test.step",
+        " " * 27 + "(12) test.step",
+    ]
+    assert lines[-1].startswith("there is more: a tree ends at 100 steps, 100,000 events or 32 MiB")
     assert len(imi("events", "show", chain[1], "--tree").lines) == 101
+
+
+def test_a_cause_that_is_not_in_the_log_is_shown_as_that(imi: Imi, live: Live) -> None:
+    event, absent = str(uuid.uuid4()), str(uuid.uuid4())
+    body = {"event_id": event, "event_type": "test.late", "correlation_ids": [absent], "payload": {}}
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    httpx.post(f"{live.url}/api/v1/events", json=body, headers=headers).raise_for_status()
+    assert imi("events", "show", event, "--ancestors").lines[1] == f"{'':16}  {absent}  └─ not in the log"
+    assert len(imi("events", "show", event, "--tree").lines) == 1
 
 
 def test_what_is_refused(imi: Imi, events: dict[str, str]) -> None:
