@@ -23,6 +23,7 @@ as $$
       select causes.effect from bloodbank.causes where p_forward and causes.cause = walk.event_id
       union all
       select causes.cause from bloodbank.causes where not p_forward and causes.effect = walk.event_id
+        and exists (select from bloodbank.events where events.event_id = causes.cause)
     ) as next (event_id)
     where scale(walk.depth) < p_depth
   )

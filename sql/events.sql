@@ -66,9 +66,9 @@ create or replace function logic.is_uuid(p_text text) returns boolean
 language sql
 stable
 as $$
-  select octet_length(p_text) = 36 and pg_input_is_valid(p_text, 'uuid')
+  select p_text like '________-____-____-____-____________' and pg_input_is_valid(p_text, 'uuid')
 $$;
-comment on function logic.is_uuid is 'Whether a text is a UUID of 36 characters';
+comment on function logic.is_uuid is 'Whether a text is a UUID in its usual form, of 36 characters';
 
 create or replace function logic.uuid_of(p_text text) returns uuid
 language sql
@@ -251,6 +251,7 @@ as $$
     when jsonb_path_exists(nullif(p_envelope -> 'correlation_ids', 'null'),
       'strict $[*] ? (@.type() != "string" || !(@ like_regex "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))')
       then 'has a correlation id that is no UUID'
+    when jsonb_array_length(nullif(p_envelope -> 'correlation_ids', 'null')) > 1000 then 'has more than 1,000 correlation_ids'
     when jsonb_typeof(coalesce(nullif(p_envelope -> 'source', 'null'), '{}')) <> 'object' then 'has a source that is no object'
     when jsonb_typeof(coalesce(nullif(p_envelope -> 'agent_context', 'null'), '{}')) <> 'object' then 'has an agent_context that is no object'
     when not pg_input_is_valid(coalesce(p_envelope ->> 'timestamp', 'epoch'), 'timestamptz') then 'has a timestamp that is no time'

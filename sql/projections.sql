@@ -125,15 +125,17 @@ as $$
     from told
     cross join unnest(told.correlation_ids) as cause
     union all
-    select (accepted.payload ->> 'workflow_id')::uuid, null, 'current_agent', jsonb_build_array(
-      logic.projection_moment(accepted), accepted.position, logic.projection_moment(request), request.position,
-      request.payload ->> 'to_agent')
+    select ((accepted).payload ->> 'workflow_id')::uuid, null, 'current_agent', jsonb_build_array(
+      logic.projection_moment(accepted), (accepted).position, logic.projection_moment(request), (request).position,
+      (request).payload ->> 'to_agent')
     from handed
-    join bloodbank.events as request on request.event_id = handed.cause and request.event_type = 'bmad.workflow.handoff.requested'
-    join bloodbank.events as accepted on accepted.event_id = handed.effect and accepted.event_type = 'agent.handoff.accepted'
-    where lower(request.payload ->> 'workflow_id') = lower(accepted.payload ->> 'workflow_id')
-      and logic.projection_fault(request.event_type, request.payload) is null
-      and logic.projection_fault(accepted.event_type, accepted.payload) is null
+    -- offset 0: by their ids, however rare the statistics think these types are
+    cross join lateral (select events from bloodbank.events where events.event_id = handed.cause offset 0) as cause (request)
+    cross join lateral (select events from bloodbank.events where events.event_id = handed.effect offset 0) as effect (accepted)
+    where (request).event_type = 'bmad.workflow.handoff.requested' and (accepted).event_type = 'agent.handoff.accepted'
+      and lower((request).payload ->> 'workflow_id') = lower((accepted).payload ->> 'workflow_id')
+      and logic.projection_fault((request).event_type, (request).payload) is null
+      and logic.projection_fault((accepted).event_type, (accepted).payload) is null
     union all
     select null, told.session_id, fact.field, fact.mark
     from told
@@ -156,10 +158,17 @@ as $$
     select distinct on (workflow_id, session_id, field collate "C") workflow_id, session_id, field, mark
     from facts
     order by workflow_id, session_id, field collate "C", mark desc
+  ), ranked as (
+    -- more causes than a row keeps are not carried to it
+    select newest.*, octet_length(newest.field) = 36 and row_number() over (
+      partition by newest.workflow_id, newest.session_id, octet_length(newest.field) = 36
+      order by (newest.mark ->> 0)::bigint desc, (newest.mark ->> 1)::bigint desc, newest.field) > 1000 as is_beyond
+    from newest
   )
-  select newest.workflow_id, newest.session_id, jsonb_object_agg(newest.field, newest.mark)
-  from newest
-  group by newest.workflow_id, newest.session_id
+  select ranked.workflow_id, ranked.session_id, jsonb_object_agg(ranked.field, ranked.mark)
+  from ranked
+  where not ranked.is_beyond
+  group by ranked.workflow_id, ranked.session_id
 $$;
 comment on function logic.projection_marks is 'What the events at these positions, all without a fault, tell of each workflow and session';
 

@@ -21,9 +21,9 @@ immutable
 as $$
   select jsonb_object_agg(field, mark)
   from jsonb_each(p_marks) as marks (field, mark)
-  where abs((mark ->> 1)::bigint) <= p_position
+  where abs((mark ->> 1)::bigint) <= p_position or field = 'current_agent' and (mark ->> 3)::bigint between 1 and p_position
 $$;
-comment on function logic.marks_below is 'The marks set by events up to a position; null if there is none';
+comment on function logic.marks_below is 'The marks set by events up to a position, be it by one of two; null if there is none';
 
 create or replace function ops.rebuild_projections(out events bigint, out changed bigint)
 language plpgsql

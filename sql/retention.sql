@@ -128,6 +128,7 @@ begin
     limit v_batch
   ) as following;
   if v_upto is null then
+    return query select 0::bigint, 0::bigint, 0::bigint where v_is_dry;
     return;
   end if;
   select followers.* into v_follower from logic.followers where followers.position < v_upto order by followers.position limit 1;

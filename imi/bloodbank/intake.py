@@ -70,9 +70,9 @@ async def _store(follower: Follower, channel: Channel, batch: list[DeliveredMess
         counts = Counter(await _taken(follower, batch))
         await channel.basic_ack(_tag(batch[-1]), multiple=True)
     except asyncpg.PostgresError as error:
-        if not _refused(error):
+        if not _refused(error) and not isinstance(error, asyncpg.QueryCanceledError):
             raise
-        counts = await _store_singly(follower, channel, batch)
+        counts = await _store_singly(follower, channel, batch)  # what was too much at once, too
     fields = {**counts, "ms": round((time.perf_counter() - began) * 1000, 1)}
     logger.info("taken in", extra={"fields": fields})
     if logger.isEnabledFor(logging.DEBUG):

@@ -25,6 +25,15 @@ begin
 end $$;
 create trigger never before insert on bloodbank.events for each row execute function bloodbank.never();
 """
+SLOW = """
+create function bloodbank.never() returns trigger language plpgsql as $$
+begin
+  if (select count(*) from fresh) > 1 then raise 'canceling statement due to statement timeout' using errcode = '57014'; end if;
+  return null;
+end $$;
+create trigger never after insert on bloodbank.events referencing new table as fresh for each statement
+execute function bloodbank.never();
+"""
 BUSY = RAISE.replace("'never this one'", "'later' using errcode = '53200'")
 
 
@@ -135,6 +144,18 @@ async def test_what_may_go_through_later_is_not_given_up(
             while "the intake waits" not in caplog.text:
                 await asyncio.sleep(0.05)
         await owner.execute("drop trigger never on bloodbank.events")
+        await until(owner, STORED, len(events))
+    assert await depth(node, DEAD) == 0 and await depth(node, QUEUE) == 0
+
+
+async def test_what_is_too_much_at_once_is_stored_one_by_one(
+    fresh_database: Database, owner: asyncpg.Connection, node: Broker
+) -> None:
+    await clean(node)
+    await owner.execute(SLOW)
+    events = [envelope() for _ in range(20)]
+    async with taking(fresh_database, node):
+        await publish(node, [json.dumps(each).encode() for each in events])
         await until(owner, STORED, len(events))
     assert await depth(node, DEAD) == 0 and await depth(node, QUEUE) == 0
 

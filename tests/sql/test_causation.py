@@ -167,6 +167,7 @@ async def test_children_may_be_there_before_their_parents(log, ask):
 async def test_a_cause_that_is_not_in_the_log_is_left_out(log, ask):
     await log(a=["gone", "lost"], b=["gone", "a"])
     assert drawn(await ask("b", "ancestors")) == {"b": {"a": {}}}
+    assert (await ask("b", "ancestors", format="flat", max_depth=1))["truncated"] is False
     graph = await ask("b", "ancestors", format="graph")
     assert len(graph["nodes"]) == 2 and len(graph["edges"]) == 1 and graph["truncated"] is False
     error = (await ask("gone", status=404))["detail"]

@@ -102,6 +102,7 @@ async def test_the_requests_causes_are_added_to_the_events_own(db, call):
         (event(event_id=5), "event_id"),
         (event(correlation_ids=["x"]), "correlation id"),
         (event(correlation_ids=[None]), "correlation id"),
+        (event(event_id="01980c1e5-a1f-7cc0-9d07-3e1d8a5c2b10"), "event_id"),
         (event(correlation_ids="x"), "correlation_ids"),
         (event(source=[]), "source"),
         (event(agent_context="x"), "agent_context"),

@@ -197,6 +197,7 @@ FAULTS: list[tuple[Any, str]] = [
     (event(correlation_ids="x"), "correlation_ids"),
     (event(correlation_ids=["x"]), "correlation id"),
     (event(correlation_ids=[None]), "correlation id"),
+    (event(correlation_ids=[str(uuid.uuid4()) for _ in range(1001)]), "1,000 correlation_ids"),
     (event(correlation_ids=[[str(uuid.uuid4())]]), "correlation id"),
     (event(source=[]), "source"),
     (event(agent_context="x"), "agent_context"),

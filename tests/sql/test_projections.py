@@ -361,15 +361,16 @@ async def test_rebuilding_mends_what_is_not_as_the_log_tells(ingest, workflow, s
     assert again == right
 
 
-async def test_what_retention_removed_is_kept(ingest, workflow, session, db):
+@pytest.mark.parametrize("removed", range(5))
+async def test_what_retention_removed_is_kept(ingest, workflow, session, db, removed):
     request = requested()
     await ingest(started(phase="a"), request, accepted(request["event_id"]))
     await ingest(event("bmad.workflow.phase.completed", {"phase": "b"}, "10:50"), letta("task.completed"))
     before = [dict(await workflow()), dict(await session())]
-    end = await db.fetchval("select max(position) from bloodbank.events")
-    await db.execute("delete from bloodbank.events where position < $1", end - 1)
-    await db.execute("insert into bloodbank.cursors (name, position) values ('pruned', $1)", end - 2)
-    assert tuple(await db.fetchrow("select * from ops.rebuild_projections()")) == (2, 0)
+    mark = await db.fetchval("select min(position) - 1 from bloodbank.events") + removed
+    await db.execute("delete from bloodbank.events where position <= $1", mark)
+    await db.execute("insert into bloodbank.cursors (name, position) values ('pruned', $1)", mark)
+    assert tuple(await db.fetchrow("select * from ops.rebuild_projections()")) == (5 - removed, 0)
     assert [dict(await workflow()), dict(await session())] == before
     await db.execute("update bloodbank.workflow_state set current_phase = 'x'")
     await db.execute("select ops.rebuild_projections()")
