@@ -202,7 +202,7 @@ as $$
 begin
   if not exists (select from bloodbank.events where events.event_id = p_event_id) then
     status := 404;
-    body := logic.not_found('Event', 'event_id', p_event_id::text);
+    body := logic.event_not_found(p_event_id);
     return;
   end if;
   status := 200;

@@ -216,6 +216,15 @@ end
 $$;
 comment on function api.event_list is 'GET /api/v1/events: envelopes by type, workflow, cause and time, or from a cursor on';
 
+create or replace function logic.event_not_found(p_event_id uuid) returns json
+language sql
+stable
+as $$
+  select logic.not_found('Event', 'event_id', p_event_id::text,
+    case when logic.log_pruned() > 0 then 'Retention has removed old events; it may have been one of them' end)
+$$;
+comment on function logic.event_not_found is 'The error document of an event that is not in the log';
+
 create or replace function api.event_get(p_event_id uuid, out status integer, out body json)
 language plpgsql
 stable
@@ -226,7 +235,7 @@ begin
   select 200, logic.event_envelope(events) into status, body from bloodbank.events where events.event_id = p_event_id;
   if not found then
     status := 404;
-    body := logic.not_found('Event', 'event_id', p_event_id::text);
+    body := logic.event_not_found(p_event_id);
   end if;
 end
 $$;

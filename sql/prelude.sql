@@ -55,12 +55,12 @@ $$;
 comment on function logic.is_transient is 'Whether an error says nothing of what was asked: a conflict of transactions, a lack of resources, a lock''s timeout';
 
 -- For reads that travel in batches: there a missing row is an answer, an exception would spoil its neighbours.
-create or replace function logic.not_found(p_what text, p_param text, p_id text) returns json
+create or replace function logic.not_found(p_what text, p_param text, p_id text, p_hint text default null) returns json
 language sql
 immutable
 as $$
-  select json_build_object('detail', json_build_object(
-    'code', 'NOT_FOUND', 'message', p_what || ' not found', 'params', json_build_object(p_param, p_id)))
+  select json_build_object('detail', json_strip_nulls(json_build_object(
+    'code', 'NOT_FOUND', 'message', p_what || ' not found', 'params', json_build_object(p_param, p_id), 'hint', p_hint)))
 $$;
 comment on function logic.not_found is 'The error document of a 404, as data';
 

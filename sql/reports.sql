@@ -115,9 +115,9 @@ comment on view analytics.component_fan_in is
 create or replace view analytics.events_by_day as
 select
   (event."timestamp" at time zone 'UTC')::date as day, event.event_type, count(*) as events,
-  count(distinct event.source #>> '{meta,actor}') as actors,
+  count(distinct event.actor) as actors,
   min(event."timestamp") as first_at, max(event."timestamp") as last_at
-from bloodbank.events as event
+from analytics.events as event
 group by day, event.event_type;
 comment on view analytics.events_by_day is 'How much of what happened on which day';
 

@@ -112,10 +112,10 @@ def show(
 @app.command("tail", epilog="Example: imi events tail --type 'bmad.workflow.#' --after 0")
 def tail(
     event_type: Annotated[
-        str | None, typer.Option("--type", help="Of these types; * is one word, # zero or more.")
+        list[str] | None, typer.Option("--type", help="Of this type; * is one word, # zero or more.")
     ] = None,
     workflow: Annotated[
-        str | None, typer.Option(metavar="ID", help="Of this workflow, or caused by this event.")
+        str | None, typer.Option(metavar="ID", help="Of this workflow, or directly caused by this event.")
     ] = None,
     after: Annotated[
         int | None,
@@ -134,9 +134,12 @@ def tail(
 ) -> None:
     """Show events as they come, until Ctrl-C.
 
-    Each line is the time, the cursor, the type, who sent it, and the payload. When the server restarts or the
-    network breaks, it connects again and goes on after the last event: nothing is missed or shown twice.
+    Each line is the time, the cursor, the type, who did it and where, and the plain values of the payload
+    (--json has all of it). When the server restarts or the network breaks, it connects again and goes on
+    after the last event: nothing is missed or shown twice.
     """
+    if len(event_type or ()) > 1:
+        usage("--type is one pattern", "leave some out, or ask with one that is wider")
     from imi.cli import watch
     from imi.cli.client import connect
 
@@ -144,7 +147,8 @@ def tail(
         suppress(KeyboardInterrupt),
         connect(agent=agent, api_url=api_url, api_key=api_key, quiet=True) as api,
     ):
-        for message in watch.events(api, event_type, workflow, after):
+        watch.end_with_reader()
+        for message in watch.events(api, event_type[0] if event_type else None, workflow, after):
             if as_json:
                 print_json(message)
             else:

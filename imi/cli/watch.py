@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import select
 import shutil
+import stat
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -30,6 +35,8 @@ def events(api: Api, event_type: str | None, workflow_id: str | None, after: int
             for message in messages(api, event_type=event_type, workflow_id=workflow_id, after=after):
                 if message["type"] == "error" and message["code"] not in PASSING:
                     raise _ended(message)
+                if found and failed:
+                    note("connected again")
                 found, failed, after = True, 0, message["cursor"]
                 if message["type"] == "event":
                     yield message
@@ -56,17 +63,52 @@ def messages(api: Api, **query: Any) -> Iterator[Any]:
             yield from (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
 
 
+def end_with_reader() -> None:
+    """End this process with whoever reads its output through a pipe: a quiet log would never tell."""
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # not a file at all
+        return
+    if stat.S_ISFIFO(os.fstat(output).st_mode):
+        reader = select.poll()
+        reader.register(output, 0)  # an error is told unasked
+        threading.Thread(target=lambda: (reader.poll(), os._exit(0)), daemon=True).start()
+
+
 def line(message: Any) -> str:
-    """An event for people: when, its cursor, what, from whom, its payload; cut to a terminal's width."""
+    """An event for people: when, its cursor, what, by whom, its plain values; cut to a terminal's width."""
     event = message["data"]
     at = datetime.fromisoformat(event["timestamp"]).astimezone()
-    source = event["source"]
-    parts = [source.get("app") or source.get("type"), source.get("host")] if isinstance(source, dict) else []
-    place = "@".join(str(each) for each in parts if each)
-    payload = json.dumps(event["payload"], ensure_ascii=False)
-    text = plain(f"{at:%H:%M:%S}  {message['cursor']}  {event['event_type']}  {place}  {payload}")
+    form = "%H:%M:%S" if at.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M:%S"
+    parts = [at.strftime(form), str(message["cursor"]), event["event_type"], _who(event)]
+    text = plain("  ".join([*parts, _values(event["payload"])]))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _who(event: Any) -> str:
+    """Who did it, or else which program, and where."""
+    source, context = event["source"] or {}, event["agent_context"] or {}
+    meta = source.get("meta")
+    actor = (meta.get("actor") if isinstance(meta, dict) else None) or context.get("name")
+    return "@".join(
+        str(each) for each in (actor or source.get("app") or source.get("type"), source.get("host")) if each
+    )
+
+
+def _values(payload: dict[str, Any]) -> str:
+    """What is no list or object, as key=value; what only names or dates something stands last."""
+    known = [
+        (key == "id" or key.endswith(("_id", "_at", "_hash")), key, value)
+        for key, value in payload.items()
+        if isinstance(value, str | int | float) and value is not False and value != ""
+    ]
+    return " ".join(f"{key}={_word(value)}" for _, key, value in sorted(known, key=lambda each: each[0]))
+
+
+def _word(value: Any) -> str:
+    is_word = isinstance(value, str) and not re.search(r'[\s"]', value)
+    return str(value) if is_word else json.dumps(value, ensure_ascii=False)
 
 
 def _ended(message: Any) -> Failure:

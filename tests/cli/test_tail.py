@@ -38,7 +38,31 @@ def test_events_in_lines_for_people(live: Live) -> None:
     lines, code, said = tail(2, "--type", "shown.#", "--after", "0")
     assert (code, said) == (0, "")
     assert [line.split()[2] for line in lines] == ["shown.one", "shown.two"]
-    assert all(line.endswith('{"note": "\\u001b[31m\\u2028ä"}\n') for line in lines), lines
+    assert all(line.endswith(' note="\\u001b[31m\\u2028ä"\n') for line in lines), lines
+
+
+def test_a_line_says_who_and_what_first(live: Live) -> None:
+    event = {
+        "event_type": "words.said",
+        "timestamp": "2026-01-01T12:00:00Z",
+        "source": {"host": "builder", "type": "agent"},
+        "agent_context": {"name": "ada"},
+        "payload": {"id": "7", "title": "two words", "done": True, "late": False, "more": {"a": 1}, "n": 0},
+    }
+    httpx.post(f"{live.url}/api/v1/events", json=event, headers={"X-API-Key": ADMIN}).raise_for_status()
+    ((line,), _, _) = tail(1, "--type", "words.#", "--after", "0")
+    assert line.startswith("2026-01-01 ") or line.startswith("2025-12-31 ")
+    assert line.split(maxsplit=3)[3] == 'words.said  ada@builder  n=0 done=true title="two words" id=7\n'
+
+
+def test_it_ends_with_whoever_reads_it_though_nothing_comes(live: Live) -> None:
+    publish(live, "last.one")
+    command = [sys.executable, "-m", "imi", "events", "tail", "--type", "last.#", "--after", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert "last.one" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 0
 
 
 def test_events_as_json(live: Live) -> None:
@@ -55,6 +79,7 @@ def test_events_as_json(live: Live) -> None:
 
 def test_what_is_refused(imi: Imi, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "event_type" in imi("events", "tail", "--type", "a..b", code=2).err
+    assert "one pattern" in imi("events", "tail", "--type", "a", "--type", "b", code=2).err
     assert imi.error(2, "events", "tail", "--after", "99999999999")["code"] == "INVALID_CURSOR"
     assert imi.error(2, "events", "tail", "--workflow", "x")["code"] == "VALIDATION_ERROR"
     assert imi.error(4, "events", "tail", "--api-key", "wrong")["code"] == "UNAUTHENTICATED"
