@@ -96,14 +96,19 @@ def _who(event: Any) -> str:
     )
 
 
+FIRST_KEYS = ("name", "title", "task", "phase", "reason")
+LAST_KEYS = ("id", "_at", "_hash")
+
+
 def _values(payload: dict[str, Any]) -> str:
-    """What is no list or object, as key=value; what only names or dates something stands last."""
+    """What is no list or object, as key=value: what it is about first, what only identifies it last."""
     known = [
-        (key == "id" or key.endswith(("_id", "_at", "_hash")), key, value)
+        (key, value)
         for key, value in payload.items()
         if isinstance(value, str | int | float) and value is not False and value != ""
     ]
-    return " ".join(f"{key}={_word(value)}" for _, key, value in sorted(known, key=lambda each: each[0]))
+    known.sort(key=lambda each: (each[0].endswith(LAST_KEYS), not each[0].endswith(FIRST_KEYS)))
+    return " ".join(f"{key}={_word(value)}" for key, value in known)
 
 
 def _word(value: Any) -> str:

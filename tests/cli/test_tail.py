@@ -52,7 +52,7 @@ def test_a_line_says_who_and_what_first(live: Live) -> None:
     httpx.post(f"{live.url}/api/v1/events", json=event, headers={"X-API-Key": ADMIN}).raise_for_status()
     ((line,), _, _) = tail(1, "--type", "words.#", "--after", "0")
     assert line.startswith("2026-01-01 ") or line.startswith("2025-12-31 ")
-    assert line.split(maxsplit=3)[3] == 'words.said  ada@builder  n=0 done=true title="two words" id=7\n'
+    assert line.split(maxsplit=3)[3] == 'words.said  ada@builder  title="two words" n=0 done=true id=7\n'
 
 
 def test_it_ends_with_whoever_reads_it_though_nothing_comes(live: Live) -> None:
