@@ -153,7 +153,8 @@ end
 $$;
 comment on function logic.causation_tree is 'The events within reach as {event, depth, children}, each under the first of those that lead to it; truncated at the root';
 
--- What stands in the picture's labels is the event's type and time, and no character of either means anything to Mermaid.
+-- What stands in the picture's labels is the event's type, time and id, and no character of them means anything to Mermaid.
+-- It goes from left to right, for an event has more effects than a page is wide.
 create or replace function logic.causation_graph(
   p_event_id uuid, p_forward boolean, p_max_depth integer, p_mermaid boolean
 ) returns text
@@ -169,8 +170,9 @@ as $$
     join nodes as cause on cause.event_id = named.event_id
   ), lines as (
     select false as is_edge, n, 0 as other, case
-      when p_mermaid then format('  n%s["%s<br/>%s"]', n, event_type, to_char("timestamp" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SSZ'))
-      else json_build_object('id', event_id, 'event_type', event_type, 'timestamp', "timestamp", 'depth', depth)::text end as line
+      when p_mermaid then format(
+        '  n%s["%s<br/>%s<br/>%s"]', n, event_type, to_char("timestamp" at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SSZ'), event_id)
+      else json_build_object('event_id', event_id, 'event_type', event_type, 'timestamp', "timestamp", 'depth', depth)::text end as line
     from nodes
     union all
     select true, effect_n, cause_n, case
@@ -178,7 +180,8 @@ as $$
       else json_build_object('source', cause, 'target', effect)::text end
     from edges
   ), sized as (
-    select is_edge, n, other, line, sum(octet_length(line) + 1) over (order by is_edge, n, other) <= 32 << 20 as fits from lines
+    select is_edge, n, other, line, sum(octet_length(line) + 1) over (order by is_edge, n, other) <= (32 << 20) - 100 as fits
+    from lines -- what stands around them has less than 100 bytes
   ), written as (
     select
       string_agg(line, case when p_mermaid then E'\n' else ',' end order by n) filter (where fits and not is_edge) as nodes,
@@ -187,7 +190,8 @@ as $$
     from sized
   )
   select case
-    when p_mermaid then concat_ws(E'\n', 'flowchart TD', nodes, edges, case when truncated then '  %% truncated' end) || E'\n'
+    when p_mermaid then concat_ws(E'\n',
+      'flowchart LR', nodes, edges, case when truncated then E'  more["… more"]\n  %% truncated' end) || E'\n'
     else format('{"nodes":[%s],"edges":[%s],"truncated":%s}', nodes, edges, truncated::text) end
   from written
 $$;

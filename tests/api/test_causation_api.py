@@ -40,7 +40,8 @@ def test_mermaid_is_served_as_text(api: httpx.Client, event: str) -> None:
     answer = api.get(f"/api/v1/events/{event}/descendants", params={"format": "mermaid"})
     assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
     first, *nodes, edge = answer.text.splitlines()
-    assert (first, len(nodes), edge) == ("flowchart TD", 2, "  n1 --> n2")
+    assert (first, len(nodes), edge) == ("flowchart LR", 2, "  n1 --> n2")
+    assert event in nodes[0]
     tree = api.get(f"/api/v1/events/{event}/descendants")
     assert tree.headers["Content-Type"] == "application/json"
     assert tree.json()["children"][0]["event"]["event_type"] == "test.effect"
