@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
-from imi.attempts import Attempts, keep
+from imi.attempts import MOST, Attempts, keep
 from imi.config import ConfigError, Settings
 from imi.rules import is_loopback
 from imi.server.errors import ApiError
@@ -127,7 +127,10 @@ def limit(attempts: Attempts, address: str, what: str) -> None:
     """429 while this address has had as many as it may."""
     if seconds := attempts.wait(address):
         wait = {"Retry-After": str(seconds)}
-        raise ApiError(429, "TOO_MANY_REQUESTS", f"Too many {what} from this address", headers=wait)
+        hint = f"{MOST} a minute are allowed: wait {seconds} s"
+        raise ApiError(
+            429, "TOO_MANY_REQUESTS", f"Too many {what} from this address", hint=hint, headers=wait
+        )
 
 
 def unauthenticated(message: str, hint: str) -> ApiError:

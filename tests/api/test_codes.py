@@ -74,6 +74,7 @@ def test_401_and_429(api: httpx.Client, database: Database) -> None:
         answer = client.get("/api/v1/projects", headers={"X-API-Key": "imi_" + "f" * 64})
         assert code(answer) == (429, "TOO_MANY_REQUESTS")
         assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        assert "20 a minute" in answer.json()["detail"]["hint"]
         # a neighbour's good key is not locked out, and a request without a key tries none
         assert client.get(
             "/api/v1/projects", headers={"X-API-Key": api.headers["Authorization"][7:]}

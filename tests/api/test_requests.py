@@ -350,10 +350,21 @@ def test_an_agents_name_is_what_its_header_may_hold(api: httpx.Client, things: T
         assert code(api.post("/api/v1/activities", json=[touch | {"agent_id": name}]))[0] == 400
 
 
-def test_a_time_that_does_not_fit_is_told_in_words(api: httpx.Client) -> None:
-    answer = api.get("/api/v1/events?start_time=yesterday")
+@pytest.mark.parametrize("text", ["yesterday", "2026-02-11T10:30:00", "2026-02-11T10:30:00+01:00"])
+def test_a_time_that_does_not_fit_is_told_in_words(api: httpx.Client, text: str) -> None:
+    answer = api.get(f"/api/v1/events?start_time={text}")
     assert answer.json()["detail"]["message"] == (
-        "start_time must be a time with its zone, such as 2026-02-11T10:30:00Z, from 1970 to 2200"
+        "start_time must be a time with its zone, such as 2026-02-11T10:30:00Z, from 1970 to 2200 "
+        "(in a URL + is written %2B)"
+    )
+
+
+@pytest.mark.parametrize("text", ["bmad.workflow.", "bmad..x", "wörter", ""])
+def test_a_pattern_that_does_not_fit_is_told_in_words(api: httpx.Client, text: str) -> None:
+    answer = api.get(f"/api/v1/events?event_type={text}")
+    assert answer.json()["detail"]["message"] == (
+        "event_type must be words of letters, digits, _ and - with dots between, where * is one word and # "
+        "zero or more (in a URL # is written %23)"
     )
 
 
