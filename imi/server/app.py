@@ -70,7 +70,7 @@ class Api:
         self.probes = Probes(calls.pools, bus)
         self.metrics = Metrics(calls.pools)
         self.stream = Door(self)
-        self.pages = pages(orjson.dumps(contract.document))
+        self.pages = pages(contract.document)
         self.host = socket.gethostname()
         start = secrets.token_hex(6)
         self.ids = (f"{start}-{n:x}" for n in count(1))
