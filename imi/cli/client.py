@@ -8,12 +8,16 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
+from imi.cli.adminkey import file_in
 from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
 from imi.cli.render import Bar
 from imi.rules import UUID
 
 if TYPE_CHECKING:
     import httpx
+
+    from imi.config import Settings
+    from imi.connection import Connection
 
 EXIT = {
     **dict.fromkeys((400, 413, 415), USAGE),
@@ -52,15 +56,33 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         found = connection.find(settings, agent, api_url, api_key)
     except config.ConfigError as error:
         usage(str(error), "see --agent, --api-url and --api-key")
+    away = "start it with `imi up`, or name another: --api-url or IMI_API_URL"
+    if found.url == connection.DEFAULT_URL and not (api_url or settings.api_url):
+        away = f"no `imi up` runs in {settings.data_dir} (IMI_DATA_DIR): {away}"
     with httpx.Client(**found.client) as http, Bar(enabled=not quiet) as bar:
-        yield Api(http, found.actor, bar)
+        yield Api(http, found.actor, bar, away, keyless(settings, found))
+
+
+def keyless(settings: Settings, found: Connection) -> str | None:
+    """What to do when this server wants a key and none was found; None if one was."""
+    if found.key:
+        return None
+    file = file_in(settings.data_dir)
+    if found.here:
+        looked = f"there is no {file} that you may read"
+        return f"IMI_API_KEY is not set, and {looked}: set it, or IMI_DATA_DIR to the server's data directory"
+    looked = f"{file} is for a server on this machine only"
+    return f"IMI_API_KEY is not set, and {looked}: set it; an admin there makes one: imi keys create NAME"
 
 
 class Api:
-    """The server's operations by method and path below /api/v1. Every refusal is a Failure."""
+    """The server's operations by method and path below /api/v1. Every refusal is a Failure.
 
-    def __init__(self, http: httpx.Client, actor: str, bar: Bar) -> None:
-        self.http, self.actor, self.bar = http, actor, bar
+    `away` says what to do when the server does not answer, `keyless` when it wants a key and none was found.
+    """
+
+    def __init__(self, http: httpx.Client, actor: str, bar: Bar, away: str, keyless: str | None) -> None:
+        self.http, self.actor, self.bar, self.away, self.keyless = http, actor, bar, away, keyless
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
@@ -135,12 +157,7 @@ class Api:
         return str(self.get("/projects/by-origin", remote_origin=project)["id"])
 
     def _unreachable(self, why: str) -> Failure:
-        return Failure(
-            "UNREACHABLE",
-            f"the server at {self.http.base_url} {why}",
-            "start it with `imi up`, or name another: --api-url or IMI_API_URL",
-            UNREACHABLE,
-        )
+        return Failure("UNREACHABLE", f"the server at {self.http.base_url} {why}", self.away, UNREACHABLE)
 
     def _judge(self, answer: httpx.Response) -> Reply:
         try:
@@ -155,10 +172,11 @@ class Api:
                 f"what answers at {self.http.base_url} (status {answer.status_code}) is not iMi",
                 "name the right server: --api-url or IMI_API_URL",
             ) from None
+        keyless = self.keyless if answer.status_code == 401 else None
         raise Failure(
             str(code),
             f"{message}{_facts(params)}",
-            detail.get("hint") or _scope(params) or HINTS.get(answer.status_code),
+            keyless or detail.get("hint") or _scope(params) or HINTS.get(answer.status_code),
             EXIT.get(answer.status_code, FAILED),
             params,
         )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.client import EXIT
+from imi.cli.client import EXIT, is_uuid, keyless
 from imi.cli.command import command, group
 from imi.cli.outcome import FAILED, UNREACHABLE, Failure, usage
 
@@ -37,7 +37,11 @@ def publish(
 ) -> Any:
     """Publish an event and print its id. To RabbitMQ if IMI_RABBITMQ_URL is set, else to the server over
     HTTP."""
+    for cause in caused_by or ():
+        if not is_uuid(cause):
+            usage(f"--caused-by {cause} is no UUID", "an event's id is one; imi events list shows them")
     document = _parsed(_read(payload))
+    from imi import config, connection
     from imi.bloodbank.publish import PublishError, publish_event
 
     try:
@@ -47,7 +51,11 @@ def publish(
     except PublishError as error:
         away = error.code == "UNREACHABLE"
         exit_code = UNREACHABLE if away else EXIT.get(error.status or 0, FAILED)
-        raise Failure(error.code, str(error), error.hint, exit_code) from None
+        hint = None
+        if error.status == 401:
+            settings = config.load()
+            hint = keyless(settings, connection.find(settings))
+        raise Failure(error.code, str(error), hint or error.hint, exit_code) from None
     return {"event_id": str(event_id)}
 
 

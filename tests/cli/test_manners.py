@@ -329,6 +329,36 @@ class TestConnection:
         imi("projects", "list")
         assert "Authorization" not in answers[-1].headers
 
+    @pytest.mark.parametrize(
+        ("url", "looked"),
+        [
+            ("http://localhost:1", "there is no {}/admin.key that you may read: set it, or IMI_DATA_DIR"),
+            ("http://imi.example.org", "{}/admin.key is for a server on this machine only: set it"),
+        ],
+    )
+    def test_without_a_key_it_says_where_one_was_looked_for(
+        self, imi: Imi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, looked: str
+    ) -> None:
+        detail = {"code": "UNAUTHENTICATED", "message": "No", "params": {}, "hint": "the server's"}
+        answer(monkeypatch, 401, json.dumps({"detail": detail}).encode())
+        monkeypatch.setenv("IMI_DATA_DIR", str(tmp_path))
+        ran = imi("stats", "--api-url", url, code=4)
+        assert f"IMI_API_KEY is not set, and {looked.format(tmp_path)}" in ran.err
+        ran = imi("stats", "--api-url", url, "--api-key", "wrong", code=4)
+        assert ran.err == "error: No\n  the server's\n"
+
+    def test_nobody_runs_where_one_was_looked_for(
+        self, imi: Imi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def refuse(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+            raise httpx.ConnectError("refused", request=request)
+
+        monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refuse)
+        monkeypatch.setenv("IMI_DATA_DIR", str(tmp_path))
+        said = f"no `imi up` runs in {tmp_path}"
+        assert said in imi("stats", code=5).err
+        assert said not in imi("stats", "--api-url", "http://localhost:8400", code=5).err
+
     def test_a_proxy_does_not_see_this_machines_key(
         self, imi: Imi, monkeypatch: pytest.MonkeyPatch, answers: list[httpx.Request]
     ) -> None:

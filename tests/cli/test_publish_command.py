@@ -71,7 +71,7 @@ def test_a_payload_from_a_file_and_from_stdin(
         (("a.b", "--payload", "[]"), "The payload is not an object"),
         (("a.b", "--payload", '{"n": NaN}'), "The payload is no JSON"),
         (("a.b", "--payload", '{"n": 1e999}'), "The payload is no JSON"),
-        (("a.b", "--payload", "{}", "--caused-by", "x"), "is no UUID"),
+        (("a.b", "--payload", "{}", "--caused-by", "x"), "--caused-by x is no UUID"),
         (("bmad.workflow.completed", "--payload", "{}"), "payload.workflow_id is required"),
     ],
     ids=lambda each: " ".join(each)[:30] if isinstance(each, tuple) else "",
@@ -111,3 +111,18 @@ def test_a_refusal_has_its_exit_code(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert imi.error(exit_code, "publish", "a.b", "--payload", "{}")["code"] == code
+
+
+def test_a_cause_is_an_events_id(imi: Imi) -> None:
+    refused = imi.error(2, "publish", "a.b", "--payload", "{}", "--caused-by", WORKFLOW, "--caused-by", "abc")
+    assert refused["message"] == "--caused-by abc is no UUID"
+    assert "an event's id" in str(refused["hint"])
+
+
+def test_without_a_key_it_says_where_one_was_looked_for(
+    imi: Imi, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMI_DATA_DIR", str(tmp_path))
+    refused = imi.error(4, "publish", "a.b", "--payload", "{}")
+    assert refused["message"] == "This needs a key"
+    assert f"there is no {tmp_path}/admin.key" in str(refused["hint"])
