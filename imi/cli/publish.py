@@ -39,7 +39,7 @@ def publish(
     HTTP."""
     for cause in caused_by or ():
         if not is_uuid(cause):
-            usage(f"--caused-by {cause} is no UUID", "an event's id is one; imi events list shows them")
+            usage(f"--caused-by {cause} is no UUID", "an event's id is one; imi events tail shows them")
     document = _parsed(_read(payload))
     from imi import config, connection
     from imi.bloodbank.publish import PublishError, publish_event
