@@ -86,7 +86,7 @@ Work = Callable[["Settings", AsyncExitStack], Coroutine[Any, Any, dict[str, str]
 def run(
     work: Work, host: str | None, port: int | None, env_file: Path | None, as_json: bool, what: str = "iMi"
 ) -> None:
-    """Do the work until Ctrl-C or SIGTERM, with settings and logs; what cannot be begun is a Failure."""
+    """Do the work until Ctrl-C, SIGTERM or a hang-up; what cannot be begun is a Failure."""
     import uvloop
 
     from imi import config, logs
@@ -118,10 +118,17 @@ async def _until_stopped(work: Work, settings: Settings, as_json: bool, what: st
     assert task
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _hang_up, task)
     with suppress(asyncio.CancelledError):
         async with AsyncExitStack() as stack:
             _show(await work(settings, stack), as_json, what)
             await asyncio.Event().wait()
+
+
+def _hang_up(task: asyncio.Task[None]) -> None:
+    if not task.cancelling():  # a terminal that closes says it twice, by its shell and by the kernel
+        task.cancel()
 
 
 def _listen(settings: Settings) -> socket.socket:

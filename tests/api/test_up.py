@@ -158,11 +158,14 @@ def test_a_database_of_another_release_is_told_function_by_function(
 def test_it_stops_cleanly_and_keeps_its_key(data_dir: Path) -> None:
     data_dir.chmod(0o755)
     live = Live(data_dir / "data")
-    for sign in (signal.SIGTERM, signal.SIGINT):
+    for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         live.start()
         key, postmaster = live.key, live.postmaster()
         assert asked(live, "/api/v1/projects", key) == 200
+        if sign == signal.SIGHUP and live.process:  # a closing terminal says it twice
+            live.process.send_signal(sign)
         assert live.stop(sign) == 0
+        assert not (live.data_dir / "server.url").exists()
         assert not Path(f"/proc/{postmaster}").exists()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", live.port), timeout=5)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from tests.postgres import Database
 
 
 @contextlib.contextmanager
-def worker(url: str, home: Path) -> Iterator[subprocess.Popen[str]]:
+def worker(
+    url: str, home: Path, *before: str, sign: signal.Signals = signal.SIGTERM
+) -> Iterator[subprocess.Popen[str]]:
     """A worker that has said that it is up; stopped in the end, which it must do by itself."""
     settings = {"IMI_DATABASE_URL": url, "IMI_DATA_DIR": str(home), "IMI_RABBITMQ_URL": ""}
     process = subprocess.Popen(
-        [sys.executable, "-m", "imi", "worker", "--json"],
+        [*before, sys.executable, "-m", "imi", "worker", "--json"],
         env=os.environ | settings,
         stdout=subprocess.PIPE,
         text=True,
@@ -35,7 +38,7 @@ def worker(url: str, home: Path) -> Iterator[subprocess.Popen[str]]:
             assert said["data"]["bus"] == "embedded"
             yield process
         finally:
-            process.terminate()
+            process.send_signal(sign)
             assert process.wait(30) == 0
 
 
@@ -66,6 +69,15 @@ async def test_it_sends_the_log_on_and_runs_the_subscriptions(
                 await asyncio.sleep(0.05)
     finally:
         await owner.close()
+
+
+def test_a_hang_up_stops_it_unless_nohup_has_it_ignored(database: Database, tmp_path: Path) -> None:
+    with worker(database.url, tmp_path, sign=signal.SIGHUP):
+        pass
+    with worker(database.url, tmp_path, "nohup") as process:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        (ignored,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigIgn")]
+        assert int(ignored, 16) & 1 << signal.SIGHUP - 1
 
 
 def test_it_says_at_once_that_the_database_is_away_or_not_migrated(
