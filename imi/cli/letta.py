@@ -45,7 +45,7 @@ async def work(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     else:
         from imi.database.pool import connect_as, located
 
-        url = await stack.enter_async_context(located(settings))
+        url = await stack.enter_async_context(located(settings, makes=False))
         await (await connect_as(url, "subscriber")).close()  # a database that is not migrated is said at once
         serving = queues.embedded(url, take, bound)
     task = asyncio.create_task(serving)

@@ -196,7 +196,7 @@ async def _serve(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     from imi.server.app import serving
 
     listener = stack.enter_context(_listen(settings))
-    url = await stack.enter_async_context(located(settings))
+    url = await stack.enter_async_context(located(settings, makes=False))
     opened = await stack.enter_async_context(pools(url, settings))
     bus = bus_of(settings)
     stack.push_async_callback(bus.close)
@@ -208,7 +208,7 @@ async def _worker(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     from imi.bloodbank.bus import bus_of
     from imi.database.pool import connect_as, located
 
-    url = await stack.enter_async_context(located(settings))
+    url = await stack.enter_async_context(located(settings, makes=False))
     await (await connect_as(url, "worker")).close()  # a database that is not migrated is said at once
     bus = bus_of(settings)
     await stack.enter_async_context(_working(url, settings, bus))

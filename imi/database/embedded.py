@@ -64,6 +64,17 @@ def only_one(data_dir: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def exists(data_dir: Path) -> bool:
+    """Say whether the data directory has a cluster; one that cannot be looked into may have."""
+    try:
+        (data_dir / "postgres/PG_VERSION").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # whoever joins is told
+    return True
+
+
 def url(cluster: Cluster) -> str:
     """Answer the URL of the owner's login on the socket."""
     return f"postgresql://{SUPERUSER}@/{DATABASE}?host={quote(str(cluster.sockets))}"

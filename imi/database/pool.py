@@ -46,11 +46,19 @@ class Pools:
 
 
 @contextlib.asynccontextmanager
-async def located(settings: Settings) -> AsyncIterator[str]:
-    """Answer the owner's URL: IMI_DATABASE_URL, or the embedded server for as long as this is entered."""
+async def located(settings: Settings, *, makes: bool = True) -> AsyncIterator[str]:
+    """Answer the owner's URL: IMI_DATABASE_URL, or the embedded server for as long as this is entered.
+
+    Makes the data directory and a cluster in it, or with `makes` false nothing. Raises DatabaseError.
+    """
     if settings.database_url:
         yield settings.database_url
         return
+    if not makes and not embedded.exists(settings.data_dir):
+        raise DatabaseError(
+            f"There is no iMi in {settings.data_dir}: start `imi up` there, or set IMI_DATA_DIR "
+            "to where it is, or IMI_DATABASE_URL for a PostgreSQL of your own"
+        )
     async with embedded.running(settings.data_dir) as url:
         yield url
 

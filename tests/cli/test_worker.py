@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from imi.bloodbank import schemas
@@ -96,6 +97,22 @@ def test_it_says_at_once_that_the_database_is_away_or_not_migrated(
             check=False,
         )
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["worker", "serve"])
+def test_where_no_imi_is_it_makes_nothing(tmp_path: Path, command: str) -> None:
+    nowhere = tmp_path / "forgotten"
+    settings = {"IMI_DATABASE_URL": "", "IMI_DATA_DIR": str(nowhere), "IMI_PORT": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "imi", command],
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1 and done.stderr.startswith(f"error: There is no iMi in {nowhere}: "), done
+    assert not nowhere.exists()
 
 
 def test_the_registry_entry_names_the_queue_and_every_event_that_is_published(imi: Imi) -> None:

@@ -28,6 +28,21 @@ async def test_without_a_url_it_is_in_the_data_directory(data_dir):
                 pass
 
 
+async def test_where_nothing_may_be_made_nothing_is(data_dir):
+    for folder in (data_dir, data_dir / "none" / "deeper"):
+        with pytest.raises(DatabaseError, match=f"There is no iMi in {folder}: start `imi up` there, or set"):
+            async with pool.located(Settings(data_dir=folder), makes=False):
+                pass
+    assert list(data_dir.iterdir()) == []
+    (data_dir / "file").write_text("")
+    with pytest.raises(DatabaseError, match="There is no iMi in"):
+        async with pool.located(Settings(data_dir=data_dir / "file"), makes=False):
+            pass
+    here = Settings(data_dir=data_dir)
+    async with pool.located(here) as url, pool.located(here, makes=False) as found:
+        assert found == url
+
+
 async def test_each_pool_is_its_login_and_no_larger_than_said(database):
     async with pool.pools(database.url, SMALL) as pools:
         for each, kind in ((pools.api, "api"), (pools.reader, "reader")):
