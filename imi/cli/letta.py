@@ -28,6 +28,7 @@ def letta(env_file: EnvFile = None, as_json: Json = False, debug: Debug = False)
 
     Needs IMI_LETTA_BASE_URL and IMI_LETTA_MODEL, and a server's IMI_LETTA_API_KEY. Reads RabbitMQ if
     IMI_RABBITMQ_URL is set, else the database of the `imi up` beside it. Run as many as you like.
+    Requests from its first start on are served; publish an older one anew.
     """
     run(work, None, None, env_file, as_json, "the Letta worker")
 
@@ -38,7 +39,8 @@ async def work(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     from imi.letta import queues
     from imi.letta.handoff import Handoff
 
-    take = Handoff(await _runtime(settings, stack), partial(publish_event, settings=settings)).take
+    runtime, shown = await _runtime(settings, stack)
+    take = Handoff(runtime, partial(publish_event, settings=settings)).take
     bound = asyncio.Event()
     if settings.rabbitmq_url:
         serving = queues.rabbitmq(settings.rabbitmq_url, settings.exchange_name, take, bound)
@@ -53,19 +55,26 @@ async def work(settings: Settings, stack: AsyncExitStack) -> dict[str, str]:
     with contextlib.suppress(TimeoutError):  # a bus that is away is waited for, and logged
         async with asyncio.timeout(BOUND):
             await bound.wait()
-    return {"bus": "rabbitmq" if settings.rabbitmq_url else "embedded", "letta": str(settings.letta_base_url)}
+    return {"bus": "rabbitmq" if settings.rabbitmq_url else "embedded"} | shown
 
 
-async def _runtime(settings: Settings, stack: AsyncExitStack) -> Runtime:
-    """Letta, asked once: what is wrong for good is said before anything is taken from the queue."""
+async def _runtime(settings: Settings, stack: AsyncExitStack) -> tuple[Runtime, dict[str, str]]:
+    """Letta, asked once: what is wrong for good is said before anything is taken from the queue.
+
+    Answers it and what of it people are shown.
+    """
     from imi.letta.runtime import AwayError, ClosedError, RefusedError
     from imi.letta.server import LettaRuntime
 
     url, model = settings.letta_base_url, settings.letta_model
     if not url or not model:
-        name = "IMI_LETTA_MODEL" if url else "IMI_LETTA_BASE_URL"
+        missing = [
+            name for name, value in (("IMI_LETTA_BASE_URL", url), ("IMI_LETTA_MODEL", model)) if not value
+        ]
         raise Failure(
-            "CONFIG", f"{name} is not set", "name your Letta server, and the handle of a model that it has"
+            "CONFIG",
+            f"{' and '.join(missing)} {'are' if missing[1:] else 'is'} not set",
+            "name your Letta server, and the handle of a model that it has",
         )
     runtime = LettaRuntime(url, settings.letta_api_key, model, settings.letta_embedding)
     stack.push_async_callback(runtime.close)
@@ -76,11 +85,12 @@ async def _runtime(settings: Settings, stack: AsyncExitStack) -> Runtime:
             "CONFIG", f"Letta at {url} does not let us in: {error}", "see IMI_LETTA_API_KEY"
         ) from None
     except RefusedError as error:
-        hint = "see IMI_LETTA_BASE_URL and IMI_LETTA_MODEL"
+        hint = "see IMI_LETTA_BASE_URL, IMI_LETTA_MODEL and IMI_LETTA_EMBEDDING"
         raise Failure("CONFIG", f"Letta at {url} cannot be used: {error}", hint) from None
     except AwayError as error:
         logger.warning("Letta is away; requests wait", extra={"fields": {"url": url, "error": str(error)}})
-    return runtime
+        return runtime, {"letta": url, "note": f"Letta is away; requests wait ({error})"}
+    return runtime, {"letta": url}
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

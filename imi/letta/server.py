@@ -27,6 +27,7 @@ FINE = ("end_turn", "tool_rule")
 CLOSED = (letta_client.AuthenticationError, letta_client.PermissionDeniedError)
 REFUSED = (letta_client.BadRequestError, letta_client.NotFoundError, letta_client.UnprocessableEntityError)
 USELESS = (ValueError, TypeError, AttributeError, LookupError)  # what reading a malformed answer raises
+STRANGER = "it does not look like a Letta server"
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question is too many
 
@@ -46,11 +47,15 @@ class LettaRuntime:
 
     async def check(self) -> None:
         """Runtime.check"""
-        with _answers():
+        with _answers(), _recognised():
             (await self._client.agents.list(limit=1)).items[:]  # /health asks for no key
-            handles = [each.handle for each in await self._client.models.list()]
-        if self._model not in handles:
-            raise RefusedError(f"it has no model {self._model}, but {', '.join(map(str, handles))}")
+            wanted = [("model", self._model, [each.handle for each in await self._client.models.list()])]
+            if embedding := self._optional.get("embedding"):
+                found = [each.handle for each in await self._client.models.embeddings.list()]
+                wanted.append(("embedding model", embedding, found))
+        for what, handle, handles in wanted:
+            if handle not in handles:
+                raise RefusedError(f"it has no {what} {handle}, but {', '.join(map(str, handles)) or 'none'}")
 
     async def find(self, request: str) -> str | None:
         """Runtime.find; of several the one that has begun stays, or else the oldest."""
@@ -156,6 +161,18 @@ def _answers(missing: type[Exception] | None = RefusedError) -> Iterator[None]:
         raise AwayError(_said(error)) from error
     except USELESS as error:
         raise AwayError(f"an answer that is none: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _recognised() -> Iterator[None]:
+    """Around questions that every Letta server answers: raises RefusedError for another server."""
+    try:
+        yield
+    except REFUSED as error:
+        asked = f"{error.request.method} {error.request.url.path}"
+        raise RefusedError(f"{STRANGER} (it answers {asked} with status {error.status_code})") from error
+    except USELESS as error:
+        raise RefusedError(f"{STRANGER} (it answers with status 200, but not as Letta does)") from error
 
 
 def _said(error: letta_client.LettaError) -> str:

@@ -21,6 +21,7 @@ from tests.letta.stub_llm import THINKING
 from tests.rabbitmq import free_ports
 
 KEY, MODEL, EMBEDDING = "test-key", "openai-proxy/stub", "openai/text-embedding-3-small"
+EMBEDDINGS = ("letta/letta-free", "openai/text-embedding-3-large", EMBEDDING, "openai/text-embedding-ada-002")
 AGENT = re.compile(r"agent-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 RUN = re.compile(AGENT.pattern.replace("agent", "run"))
 MALFORMED = ("page", "broken", "empty", "number", "object", "list")
@@ -52,6 +53,7 @@ class Fake:
             [
                 web.get("/v1/health/", self.health),
                 web.get("/v1/models/", self.models),
+                web.get("/v1/models/embedding", self.embeddings),
                 web.post("/v1/agents/", self.create),
                 web.get("/v1/agents/", self.list),
                 web.get("/v1/agents/{agent}", self.retrieve),
@@ -102,6 +104,9 @@ class Fake:
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response([{"handle": each, "name": each} for each in ("letta/letta-free", MODEL)])
 
+    async def embeddings(self, request: web.Request) -> web.Response:
+        return web.json_response([{"handle": each, "name": each.partition("/")[2]} for each in EMBEDDINGS])
+
     async def create(self, request: web.Request) -> web.Response:
         asked = await request.json()
         model, embedding, name = asked.get("model"), asked.get("embedding"), asked.get("name")
@@ -115,7 +120,7 @@ class Fake:
             )
         if model != MODEL:
             raise FakeRefusalError(404, f"NOT_FOUND: Handle {model} not found, must be one of []")
-        if embedding not in (None, EMBEDDING):
+        if embedding not in (None, *EMBEDDINGS):
             raise FakeRefusalError(400, f"INVALID_ARGUMENT: Embedding model {embedding} not found")
         if name is not None and not re.fullmatch(r"[\w '\-]+", name):
             raise FakeRefusalError(500, f"Export failed: Agent name {name!r} contains invalid characters.")

@@ -470,17 +470,41 @@ async def test_a_request_that_is_none_is_a_dead_letter_and_blocked_if_its_workfl
 
 
 async def test_it_says_at_once_what_is_wrong_for_good(up: Live, letta: Fake) -> None:
-    for setting, value, message in (
-        ("IMI_LETTA_BASE_URL", "", "IMI_LETTA_BASE_URL is not set"),
-        ("IMI_LETTA_MODEL", "", "IMI_LETTA_MODEL is not set"),
-        ("IMI_LETTA_API_KEY", "wrong", "does not let us in"),
-        ("IMI_LETTA_MODEL", "openai/none", f"no model openai/none, but letta/letta-free, {fake.MODEL}"),
+    url, model, embedding = "IMI_LETTA_BASE_URL", "IMI_LETTA_MODEL", "IMI_LETTA_EMBEDDING"
+    for settings, message in (
+        ({url: ""}, "IMI_LETTA_BASE_URL is not set"),
+        ({model: ""}, "IMI_LETTA_MODEL is not set"),
+        ({url: "", model: ""}, "IMI_LETTA_BASE_URL and IMI_LETTA_MODEL are not set"),
+        ({"IMI_LETTA_API_KEY": "wrong"}, "does not let us in"),
+        ({model: "openai/none"}, f"no model openai/none, but letta/letta-free, {fake.MODEL}"),
+        ({embedding: "openai/none"}, "no embedding model openai/none, but letta/letta-free, "),
+        (
+            {url: f"{letta.url}/v1"},
+            "not look like a Letta server (it answers GET /v1/v1/agents/ with status 404",
+        ),
     ):
-        worker = await asyncio.to_thread(started, up, letta, **{setting: value})
+        worker = await asyncio.to_thread(started, up, letta, **settings)
         said, _ = await asyncio.to_thread(worker.communicate, None, 60)
         error = json.loads(said)["error"]
         assert worker.returncode == 1 and error["code"] == "CONFIG" and message in error["message"], said
     assert letta.agents == {}
+
+
+async def test_it_says_that_letta_is_away(up: Live, letta: Fake) -> None:
+    await letta.down()
+    async with process(up, letta) as worker:
+        worker.terminate()
+        assert await asyncio.to_thread(worker.wait, 30) == 0
+    assert letta.asked == []
+    async with AsyncExitStack() as stack:
+        shown = await command.work(settings_of(up, letta), stack)
+        assert shown["letta"] == letta.url
+        assert shown["note"].startswith("Letta is away; requests wait (")
+    if not up.settings:
+        nowhere = up.data_dir.with_suffix(".nowhere")
+        worker = await asyncio.to_thread(started, up, letta, IMI_DATA_DIR=str(nowhere))
+        said, _ = await asyncio.to_thread(worker.communicate, None, 60)
+        assert worker.returncode == 1 and f"There is no iMi in {nowhere}" in said and not nowhere.exists()
 
 
 async def test_a_letta_server_does_what_a_request_asks(up: Live, place: Place) -> None:

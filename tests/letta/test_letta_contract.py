@@ -15,6 +15,8 @@ from letta_client import AsyncLetta
 
 from imi.letta.runtime import AwayError, ClosedError, Progress, RefusedError
 from imi.letta.server import LettaRuntime
+from tests.letta import fake
+from tests.letta.fake import Fake
 from tests.letta.real import Place
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -122,6 +124,18 @@ async def test_what_is_refused_and_how(client: AsyncLetta, place: Place) -> None
     assert (await client.runs.list(agent_id=f"agent-{NOBODY}")).items == []
 
 
+async def test_embedding_models_are_a_list_of_their_own(client: AsyncLetta, place: Place) -> None:
+    handles = [each.handle for each in await client.models.embeddings.list()]
+    assert handles == [*fake.EMBEDDINGS]
+    assert place.model not in handles
+    made = await client.agents.create(model=place.model, embedding=fake.EMBEDDING)
+    assert made.embedding == fake.EMBEDDING
+    await client.agents.delete(made.id)
+    runtime = LettaRuntime(place.url, place.key, place.model, fake.EMBEDDING)
+    await runtime.check()
+    await runtime.close()
+
+
 async def test_health_does_not_ask_for_the_key(place: Place) -> None:
     async with AsyncLetta(base_url=place.url, api_key="wrong", max_retries=0) as stranger:
         assert (await stranger.health()).status == "ok"
@@ -216,7 +230,10 @@ async def test_the_runtime_s_errors(place: Place, runtime: LettaRuntime) -> None
     for key in ("wrong", None):
         await fails(ClosedError, lambda: LettaRuntime(place.url, key, place.model, None), "Unauthorized")  # noqa: B023
     await fails(RefusedError, lambda: LettaRuntime(place.url, place.key, "a/b", None), "no model a/b, but")
-    await fails(RefusedError, lambda: LettaRuntime(f"{place.url}/x", place.key, place.model, None), "404")
+    unknown = "no embedding model a/b, but letta/letta-free, openai/text-embedding-3-large"
+    await fails(RefusedError, lambda: LettaRuntime(place.url, place.key, place.model, "a/b"), unknown)
+    stranger = "does not look like a Letta server (it answers GET /x/v1/agents/ with status 404"
+    await fails(RefusedError, lambda: LettaRuntime(f"{place.url}/x", place.key, place.model, None), stranger)
     await fails(
         AwayError, lambda: LettaRuntime("http://127.0.0.1:1", place.key, place.model, None), "Connection"
     )
@@ -224,3 +241,12 @@ async def test_the_runtime_s_errors(place: Place, runtime: LettaRuntime) -> None
         await runtime.start(f"agent-{NOBODY}", "x")
     with pytest.raises(RefusedError):
         await runtime.look(f"agent-{NOBODY}")
+
+
+@pytest.mark.parametrize("fault", fake.MALFORMED)
+async def test_what_answers_but_is_no_letta_is_said_to_be_none(letta: Fake, fault: str) -> None:
+    letta.fault = fault
+    runtime = LettaRuntime(letta.url, fake.KEY, fake.MODEL, None)
+    with pytest.raises(RefusedError, match="not look like a Letta server"):
+        await runtime.check()
+    await runtime.close()
