@@ -66,6 +66,7 @@ async def test_it_shows_every_status_and_kind(db):
     assert await words("kind", "links") == {"ticket", "pr", "deploy"}
     assert await words("expired", "claims") == {True, False}
     assert await words("present", "worktrees") == {True, False}
+    assert await words("agent_type", "agent_sessions") == {"letta"}  # as imi letta says, not the role
     assert await words("reason", "stuck_work") == {"lease_expired", "review_waits", "silent", "idle"}
 
 
