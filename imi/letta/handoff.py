@@ -27,6 +27,7 @@ from imi.texts import parse
 REQUESTED = "bmad.workflow.handoff.requested"
 TRIES = 16  # of one step, some ten minutes
 FIRST, LONGEST = 1.0, 60.0  # seconds between two tries
+STEP = 300.0  # seconds for all answers of one step
 LOOK = 2.0  # seconds between two looks at an agent at work
 ENOUGH = 24 * 3600.0  # seconds that an agent may be at work
 TEXT = 64 << 10  # characters of a result or reason
@@ -100,7 +101,7 @@ class Handoff:
         except RequestError as error:
             if error.request:
                 await self._say(error.request, "task.blocked", [error.request.id], reason=str(error))
-            return str(error)
+            return _plain(str(error))
         async with self._hands.setdefault(request.id, asyncio.Lock()):
             return await self._serve(request)
 
@@ -109,16 +110,17 @@ class Handoff:
         cause = request.id
         try:
             agent = await self._patiently("making the agent", lambda: self._agent(request))
+            # Of two agents the one that has begun stays: so only now is it certain which one is named.
+            await self._patiently("starting it", lambda: self._runtime.start(agent, request.payload["task"]))
             known = {"session_id": agent}
             cause = await self._say(
                 request, "accepted", [cause], agent_type=self._runtime.agent_type,
                 accepted_from=request.payload["from_agent"], **known,
             )  # fmt: skip
-            await self._patiently("starting it", lambda: self._runtime.start(agent, request.payload["task"]))
             await self._follow(request, agent, cause)
         except RefusedError as error:
             await self._say(request, "task.blocked", [cause], reason=str(error), **known)
-            return str(error)
+            return _plain(str(error))
         with suppress(AwayError, ClosedError, RefusedError):  # a create that came through late
             await self._runtime.find(str(request.id))
         return None
@@ -174,14 +176,16 @@ class Handoff:
         failed = tries = 0
         while True:
             try:
-                return await ask()
+                async with asyncio.timeout(STEP):
+                    return await ask()
             except ClosedError as error:  # it is not the request's fault, so this counts for nothing
                 _log(logging.ERROR, "the runtime lets nobody in", step=step, error=str(error))
-            except AwayError as error:
+            except (AwayError, TimeoutError) as error:
                 tries += 1
-                _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=str(error))
+                reason = str(error) or f"no end within {STEP:g} s"
+                _log(logging.WARNING, "the runtime waits", step=step, tries=tries, error=reason)
                 if tries == TRIES:
-                    raise RefusedError(f"{step} failed {tries} times: {error}") from error
+                    raise RefusedError(f"{step} failed {tries} times: {reason}") from error
             failed += 1
             await asyncio.sleep(backoff(failed, FIRST, LONGEST))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,11 +22,18 @@ from imi.letta.runtime import AwayError, ClosedError, Progress, RefusedError
 
 TIMEOUT = 60.0  # seconds for one answer
 SIZE = 100_000  # characters of a memory block, Letta's default
+MOST = 1000  # agents of a request, or messages of a run, that are looked at
 NEWEST = 20  # steps of a run among which the last good one is looked for
 FINE = ("end_turn", "tool_rule")
 CLOSED = (letta_client.AuthenticationError, letta_client.PermissionDeniedError)
 REFUSED = (letta_client.BadRequestError, letta_client.NotFoundError, letta_client.UnprocessableEntityError)
-USELESS = (ValueError, TypeError, AttributeError, LookupError)  # what reading a malformed answer raises
+USELESS = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+)  # what reading a malformed answer raises
 STRANGER = "it does not look like a Letta server"
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each question is too many
@@ -62,9 +69,10 @@ class LettaRuntime:
         tag = _tag(request)
         with _answers(missing=AwayError):  # a list is never missing: this is no Letta just now
             page = self._client.agents.list(tags=[tag], order="asc", include=["agent.tags", "agent.blocks"])
+            found = [each for each in await _some(page) if tag in each.tags]
             agents = sorted(
-                [(each.created_at, _id(each.id, "agent"), each) async for each in page if tag in each.tags],
-                key=lambda found: found[:2],
+                [(each.created_at, _id(each.id, "agent"), each) for each in found],
+                key=lambda known: known[:2],
             )
         if len(agents) < 2:
             return agents[0][1] if agents else None
@@ -132,9 +140,8 @@ class LettaRuntime:
             return runs[0] if runs else None
 
     async def _answer(self, run: str) -> str:
-        said = [each async for each in self._client.runs.messages.list(run, order="asc")]
-        answers = [each.content for each in said if each.message_type == "assistant_message"]
-        last = answers[-1] if answers else ""
+        said = await _some(self._client.runs.messages.list(run, order="desc"))
+        last = next((each.content for each in said if each.message_type == "assistant_message"), "")
         return last if isinstance(last, str) else "".join(part.text for part in last)
 
     async def _delete(self, agent: str, blocks: list[str]) -> None:
@@ -143,6 +150,16 @@ class LettaRuntime:
         for block in blocks:  # they would stay
             with _answers(missing=None):
                 await self._client.blocks.delete(block)
+
+
+async def _some(page: AsyncIterable[Any]) -> list[Any]:
+    """The first of a list; one without an end would be read for ever."""
+    found = []
+    async for each in page:
+        found.append(each)
+        if len(found) == MOST:
+            break
+    return found
 
 
 @contextmanager

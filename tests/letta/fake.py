@@ -24,7 +24,7 @@ KEY, MODEL, EMBEDDING = "test-key", "openai-proxy/stub", "openai/text-embedding-
 EMBEDDINGS = ("letta/letta-free", "openai/text-embedding-3-large", EMBEDDING, "openai/text-embedding-ada-002")
 AGENT = re.compile(r"agent-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 RUN = re.compile(AGENT.pattern.replace("agent", "run"))
-MALFORMED = ("page", "broken", "empty", "number", "object", "list")
+MALFORMED = ("page", "broken", "empty", "number", "object", "list", "deep")
 Json = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ class Fake:
         self.runs: dict[str, Json] = {}
         self.asked: list[str] = []
         self.fault: str | None = None
-        """What to answer everything with: a status such as "500", or one of MALFORMED."""
+        """What to answer everything with: a status such as "500", "nul" (a 500 too), or one of MALFORMED."""
         self.released = asyncio.Event()
         """Answers of a create wait for it: the agent is there, and nobody knows."""
         self.released.set()
@@ -312,7 +312,7 @@ def shown(run: Json) -> Json:
 
 
 def malformed(kind: str) -> web.Response:
-    """An answer of status 200 that is none."""
+    """An answer that is none."""
     bodies = {
         "page": web.Response(text="<html>a proxy's page</html>", content_type="text/html"),
         "broken": web.Response(text='[{"id": "agent-', content_type="application/json"),
@@ -320,6 +320,8 @@ def malformed(kind: str) -> web.Response:
         "number": web.json_response(7),
         "object": web.json_response({}),
         "list": web.json_response([{}, None, {"id": 3, "tags": "x", "status": []}]),
+        "deep": web.Response(text="[" * 200_000, content_type="application/json"),
+        "nul": web.Response(text="bad\0thing", status=500),
     }
     return bodies[kind]
 

@@ -355,7 +355,7 @@ async def test_an_answer_that_comes_too_late_makes_no_second_agent(
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("fault", ["500", "429", "404", *fake.MALFORMED])
+@pytest.mark.parametrize("fault", ["500", "429", "404", "nul", *fake.MALFORMED])
 async def test_what_letta_cannot_do_is_a_blocked_task_and_a_dead_letter(
     up: Live, letta: Fake, fault: str
 ) -> None:
