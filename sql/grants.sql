@@ -22,7 +22,7 @@ begin
         ('imi_api', 'logic.key_check'), ('imi_api', 'logic.once'),
         ('imi_api', 'logic.ticket_key'),
         ('imi_reader', 'logic.health'), ('imi_reader', 'logic.metrics'),
-        ('imi_reader', 'logic.stream_read'), ('imi_reader', 'logic.stream_matches'),
+        ('imi_reader', 'logic.stream_read'),
         ('imi_worker', 'logic.relay_read'), ('imi_worker', 'logic.relay_move'), ('imi_worker', 'logic.relay_deliver'),
         ('imi_subscriber', 'ops.subscribe'), ('imi_subscriber', 'ops.unsubscribe'), ('imi_subscriber', 'ops.reject'),
         ('imi_subscriber', 'pgmq.format_table_name'), ('imi_subscriber', 'pgmq.read'), ('imi_subscriber', 'pgmq.read_with_poll'),

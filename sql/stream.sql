@@ -23,6 +23,10 @@ as $$
 declare
   v_floor bigint := logic.log_floor();
   v_regex text := logic.topic_regex(p_event_type);
+  v_looks integer := 5000;
+  v_workflow text := p_workflow_id;
+  v_is_known boolean;
+  v_positions bigint[];
   v_after bigint;
   v_bytes integer := 0;
   v_event record;
@@ -38,12 +42,32 @@ begin
   -- the log is whole above what was pruned; what is kept below that is no beginning
   v_after := case when p_after = 0 then logic.log_pruned() else p_after end;
   upto := greatest(v_after, v_floor);
-  if p_workflow_id is null then
+  -- few effects are looked up whole; where there are many, the log is gone through as it is without a workflow
+  v_is_known := p_workflow_id is not null
+    and not exists (select from bloodbank.causes where causes.cause = p_workflow_id offset v_looks);
+  if v_is_known then
+    v_looks := case when p_event_type is null then p_limit else v_looks end;
+    v_positions := array(
+      (
+        -- a comparison of rows, for which no other index has the order: the planner cannot choose to read the whole log
+        select events.position from bloodbank.events
+        where (lower(events.payload ->> 'workflow_id'), events.position) > (v_workflow, v_after)
+          and lower(events.payload ->> 'workflow_id') <= v_workflow and events.position <= v_floor
+        order by lower(events.payload ->> 'workflow_id'), events.position
+        limit v_looks
+      )
+      union
+      select events.position from bloodbank.causes join bloodbank.events on events.event_id = causes.effect
+      where causes.cause = p_workflow_id and events.position > v_after and events.position <= v_floor
+      order by position
+      limit v_looks);
+    upto := coalesce(v_positions[v_looks], upto);
+  else
     upto := coalesce((
       select events.position from bloodbank.events
       where events.position > v_after and events.position <= v_floor
       order by events.position
-      offset 4999 limit 1), upto);
+      offset v_looks - 1 limit 1), upto);
   end if;
   for v_event in execute format($query$
     select events.position, events.event_type, logic.event_envelope(events)::text as envelope,
@@ -55,8 +79,11 @@ begin
     order by events.position
     limit $5$query$,
     case when v_regex is not null then 'and (''.'' || events.event_type) ~ $3' end,
-    case when p_workflow_id is not null then 'and events.position = any ($4)' end)
-  using v_after, upto, v_regex, logic.workflow_positions(p_workflow_id::text), p_limit
+    case
+      when v_is_known then 'and events.position = any ($4)'
+      when p_workflow_id is not null then 'and (lower(events.payload ->> ''workflow_id'') = $6 or $6::uuid = any (events.correlation_ids))'
+    end)
+  using v_after, upto, v_regex, v_positions, p_limit, v_workflow
   loop
     v_bytes := v_bytes + octet_length(v_event.envelope);
     if v_bytes > 1 << 20 and positions is not null then
@@ -80,19 +107,6 @@ end
 $$;
 comment on function logic.stream_read is
   'The next events of the log for a filter, at most 1 MiB of them or one, and where to go on; with a null cursor only that';
-
-create or replace function logic.stream_matches(p_patterns text[], p_event_types text[], out pattern text, out event_type text)
-returns setof record
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select patterns.pattern, types.event_type
-  from (select given, logic.topic_regex(given) as regex from unnest(p_patterns) as given offset 0) as patterns (pattern, regex)
-  join unnest(p_event_types) as types (event_type) on ('.' || types.event_type) ~ patterns.regex
-$$;
-comment on function logic.stream_matches is 'Which of the event types each of the patterns matches, as logic.topic_matches says';
 
 -- Three random UUIDs carry 366 random bits, as in keys.sql.
 create or replace function logic.ticket_key() returns text

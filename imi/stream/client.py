@@ -1,16 +1,21 @@
-"""One connection of the stream, and those who have asked for the same."""
+"""One connection of the stream."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from imi.stream import wire
-from imi.stream.wire import Message, Wire
+from imi.stream.wire import Wire
+
+if TYPE_CHECKING:
+    from asyncpg import PostgresError, Record
 
 BEAT = 30.0  # seconds between two heartbeats
 UNSENT = 4 << 20  # bytes a client may leave unread; one page more may come on top
+HELD = 256 << 20  # bytes that all clients together may leave unread
 LINGER = 5.0  # seconds for the last words of a connection
 
 
@@ -24,6 +29,7 @@ class Client:
         "digest",
         "drain",
         "gone",
+        "page",
         "pattern",
         "transport",
         "wire",
@@ -32,7 +38,7 @@ class Client:
 
     def __init__(
         self, transport: asyncio.Transport, framing: Wire, drain: Callable[[], Awaitable[None]],
-        pattern: str | None, workflow: str | None, digest: str,
+        pattern: str | None, workflow: str | None, digest: str, page: Record | PostgresError,
     ) -> None:  # fmt: skip
         self.transport = transport
         self.wire = framing
@@ -40,6 +46,8 @@ class Client:
         self.pattern = pattern
         self.workflow = workflow
         self.digest = digest  # of the key that opened it
+        # what it is to be sent next, while it is behind; kept nowhere else, so that it goes when it is sent
+        self.page: Record | PostgresError | None = page
         self.cursor = 0
         self.beat = time.monotonic() + BEAT
         self.catching_up: asyncio.Task[None] | None = None
@@ -49,6 +57,10 @@ class Client:
     def ended(self) -> bool:
         """Whether nothing more is to be written."""
         return self.gone.done() or self.transport.is_closing()
+
+    def unsent(self) -> int:
+        """Bytes that it has not taken yet."""
+        return self.transport.get_write_buffer_size()
 
     def say(self, cursor: int, body: bytes) -> None:
         """Write one message."""
@@ -69,13 +81,3 @@ class Client:
         """Say that this has ended."""
         if not self.gone.done():
             self.gone.set_result(None)
-
-
-class Group:
-    """The clients of one filter."""
-
-    __slots__ = ("batch", "clients")
-
-    def __init__(self) -> None:
-        self.clients: set[Client] = set()
-        self.batch: list[Message] = []

@@ -145,29 +145,27 @@ class Door:
         if transport is None:  # gone meanwhile
             return response
         framing = wire.websocket if is_websocket else wire.sse
-        client = Client(transport, framing, request.writer.drain, event_type, workflow, principal.digest)
-        await self._serve(client, response, page, cursor)
+        client = Client(
+            transport, framing, request.writer.drain, event_type, workflow, principal.digest, page
+        )
+        del page  # the client's alone: this frame lives as long as the connection
+        await self._serve(client, response, cursor)
         return response
 
-    async def _serve(
-        self,
-        client: Client,
-        response: web.StreamResponse,
-        page: Record | asyncpg.PostgresError,
-        cursor: int | None,
-    ) -> None:
+    async def _serve(self, client: Client, response: web.StreamResponse, cursor: int | None) -> None:
         with contextlib.suppress(OSError, AttributeError):  # where there is no such option
             found = client.transport.get_extra_info("socket")
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE)
         if client.wire is wire.sse:
             client.transport.write(b"retry: 1000\n\n")
-        if isinstance(page, asyncpg.PostgresError):
+        if isinstance(client.page, Exception):
             client.cursor = cursor or 0
-            return self.hub.refuse(client, page)
-        client.cursor = page["upto"] if cursor is None else cursor
+            return self.hub.refuse(client, client.page)
+        assert client.page
+        client.cursor = client.page["upto"] if cursor is None else cursor
         client.say(client.cursor, wire.heartbeat(client.cursor))
         try:
-            self.hub.enter(client, page)
+            self.hub.enter(client)
             if isinstance(response, web.WebSocketResponse):
                 async for _ in response:
                     pass  # what a client says is not listened to

@@ -35,6 +35,30 @@ def sse(cursor: int, body: bytes) -> bytes:
     return b"id: %d\ndata: %b\n\n" % (cursor, body)
 
 
+class Held:
+    """Bytes that are still to be sent, each write counted once, however many connections hold it."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+class Write(bytes):
+    """What is given to connections as one; counted until the last of them has let go of it."""
+
+    held: Held
+
+    def __del__(self) -> None:
+        self.held.total -= len(self)
+
+
+def joined(batch: list[Message], wire: Wire, held: Held) -> Write:
+    """Messages as one write."""
+    write = Write(b"".join(message.framed(wire) for message in batch))
+    write.held = held
+    held.total += len(write)
+    return write
+
+
 class Message:
     """An event of the log."""
 

@@ -12,7 +12,7 @@ from imi.server import contract
 OURS = (*BEHAVIOUR, "imi", "bloodbank", "imi_meta")
 DOORS = {
     "imi_api": {"key_check", "once", "ticket_key"},
-    "imi_reader": {"health", "metrics", "stream_read", "stream_matches"},
+    "imi_reader": {"health", "metrics", "stream_read"},
     "imi_worker": {
         "relay_read",
         "relay_move",
