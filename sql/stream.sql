@@ -7,7 +7,8 @@
 -- secret that is made here when it is first asked for, so that all servers of one database know it.
 
 -- Volatile, because it reads below the floor. Whether the page's beginning is still kept is asked last: retention moves
--- its position in the transaction that removes, so whatever the rows missed, that shows.
+-- its position in the transaction that removes, so whatever the rows missed, that shows. Sorting is off, because each of
+-- its orders is an index's: the planner, which knows no workflow's size, would rather read and sort all of a large one.
 create or replace function logic.stream_read(
   p_after bigint,
   p_event_type text,
@@ -19,6 +20,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_sort = off
 as $$
 declare
   v_floor bigint := logic.log_floor();
@@ -49,7 +51,7 @@ begin
     v_looks := case when p_event_type is null then p_limit else v_looks end;
     v_positions := array(
       (
-        -- a comparison of rows, for which no other index has the order: the planner cannot choose to read the whole log
+        -- a comparison of rows and not an equality, so that the order is of this index and no other
         select events.position from bloodbank.events
         where (lower(events.payload ->> 'workflow_id'), events.position) > (v_workflow, v_after)
           and lower(events.payload ->> 'workflow_id') <= v_workflow and events.position <= v_floor

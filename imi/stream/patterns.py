@@ -18,11 +18,11 @@ class Patterns:
     """
 
     def __init__(self) -> None:
-        self._wanted: Counter[str] = Counter()
+        self.wanted: Counter[str] = Counter()
         self._clear()
 
     def _clear(self) -> None:
-        self._size = 0  # places
+        self.places = 0
         self._first = self._last = 0
         self._any = self._stay = 0  # where "*" is next, and where "#" is
         self._literal: dict[str, list[int]] = {}  # where a word is next
@@ -31,22 +31,22 @@ class Patterns:
         self._steps: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._wanted)
+        return len(self.wanted)
 
     def add(self, pattern: str) -> None:
         """One more wants this pattern."""
-        self._wanted[pattern] += 1
+        self.wanted[pattern] += 1
         if pattern not in self._placed:
             self._place(pattern)
 
     def remove(self, pattern: str) -> None:
         """One fewer wants it. What nobody wants is cleared away when it is the larger part."""
-        self._wanted[pattern] -= 1
-        if not self._wanted[pattern]:
-            del self._wanted[pattern]
-        if len(self._placed) > 2 * len(self._wanted):
+        self.wanted[pattern] -= 1
+        if not self.wanted[pattern]:
+            del self.wanted[pattern]
+        if len(self._placed) > 2 * len(self.wanted):
             self._clear()
-            for each in self._wanted:
+            for each in self.wanted:
                 self._place(each)
 
     def _place(self, pattern: str) -> None:
@@ -58,15 +58,15 @@ class Patterns:
             if word == "*":
                 steps |= 1 << place
             else:
-                self._literal.setdefault(word, []).append(self._size + place)
+                self._literal.setdefault(word, []).append(self.places + place)
             place += 1
-        self._first |= 1 << self._size
-        self._last |= 1 << self._size + place
-        self._any |= steps << self._size
-        self._stay |= stay << self._size
-        self._behind[self._size + place] = pattern
+        self._first |= 1 << self.places
+        self._last |= 1 << self.places + place
+        self._any |= steps << self.places
+        self._stay |= stay << self.places
+        self._behind[self.places + place] = pattern
         self._placed.add(pattern)
-        self._size += place + 1
+        self.places += place + 1
         self._steps.clear()
 
     def matching(self, topic: str) -> set[str]:
@@ -76,16 +76,16 @@ class Patterns:
         for word in words:
             at = (at & self._step(word)) << 1 | at & self._stay
         places = re.finditer("1", f"{at & self._last:b}"[::-1])
-        return {self._behind[each.start()] for each in places} & self._wanted.keys()
+        return {self._behind[each.start()] for each in places} & self.wanted.keys()
 
     def _step(self, word: str) -> int:
         """The places from which a word leads on."""
         if word not in self._literal:
             return self._any
         if word not in self._steps:
-            if len(self._steps) * self._size > KEPT:
+            if len(self._steps) * self.places > KEPT:
                 self._steps.clear()
-            bits = bytearray(self._size // 8 + 1)
+            bits = bytearray(self.places // 8 + 1)
             for place in self._literal[word]:
                 bits[place >> 3] |= 1 << (place & 7)
             self._steps[word] = self._any | int.from_bytes(bits, "little")

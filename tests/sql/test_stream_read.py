@@ -1,4 +1,4 @@
-"""sql/stream.sql: pages below the floor for a filter, which types patterns match, and the tickets' secret."""
+"""sql/stream.sql: pages below the floor for a filter, and the tickets' secret."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest_asyncio
 from tests.postgres import Database
 
 READ = "select * from logic.stream_read($1, $2, $3, $4)"
-WORDS = ["a", "b", "*", "#"]
 
 
 async def append(connection: asyncpg.Connection, *types: str, size: int = 0, **payload: Any) -> list[int]:
@@ -128,14 +127,58 @@ async def test_cursors_that_lead_nowhere(
         assert (await reader.fetchrow(READ, kept, None, None, 500))["positions"] == made[3:]
 
 
-async def test_patterns_match_as_everywhere(reader: asyncpg.Connection, owner: asyncpg.Connection) -> None:
-    topics = [".".join(each) for each in (["a"], ["b"], ["a", "b"], ["b", "a", "a"], ["ab", "a"])]
-    patterns = [*WORDS, *(f"{one}.{two}" for one in WORDS for two in WORDS), "a.#.a", "#.a.#.b"]
-    rows = await reader.fetch("select * from logic.stream_matches($1, $2)", patterns, topics)
-    query = """select pattern, topic from unnest($1::text[]) as pattern, unnest($2::text[]) as topic
-               where logic.topic_matches(pattern, topic)"""
-    expected = {tuple(row) for row in await owner.fetch(query, patterns, topics)}
-    assert len(rows) == len(expected) > 20 and {tuple(row) for row in rows} == expected
+async def pages_of(reader: asyncpg.Connection, pattern: str | None, workflow: uuid.UUID) -> list[list[int]]:
+    """All pages of a workflow, of 100 events."""
+    after, behind, found = 0, True, []
+    while behind:
+        page = await reader.fetchrow(READ, after, pattern, workflow, 100)
+        assert after < page["upto"] or not page["behind"]
+        assert not page["positions"] or (
+            after < page["positions"][0] and page["positions"][-1] <= page["upto"]
+        )
+        after, behind = page["upto"], page["behind"]
+        found.append(page["positions"] or [])
+    return found
+
+
+FILL = """
+  with made as (
+    insert into bloodbank.events (event_id, event_type, "timestamp", version, source, correlation_ids, payload, arrived)
+    select uuidv7(), 't' || n % 3, now(), '1', '{}',
+      case when n % $3 = 0 then array[$1::text::uuid] else '{}' end,
+      case when n % $4 = 0 then jsonb_build_object('workflow_id', upper($1)) else '{"workflow_id": "b"}' end, 'bus'
+    from generate_series(1, $2) as n
+    returning event_id, correlation_ids)
+  insert into bloodbank.causes (cause, effect) select correlation_ids[1], event_id from made where correlation_ids <> '{}'
+"""
+
+
+@pytest.mark.parametrize(
+    ("events", "effects", "named"), [(2000, 7, 3), (6000, 1_000_000, 1), (6000, 1, 1_000_000)]
+)
+async def test_a_workflow_page_by_page(
+    owner: asyncpg.Connection, reader: asyncpg.Connection, events: int, effects: int, named: int
+) -> None:
+    workflow = uuid.uuid4()
+    await owner.execute(FILL, str(workflow), events, effects, named)
+    for pattern, types in ((None, ["t0", "t1", "t2"]), ("t2.#", ["t2"]), ("none", ["none"])):
+        query = """select position from bloodbank.events
+                   where position = any (logic.workflow_positions($1)) and event_type = any ($2) order by position"""
+        expected = [row[0] for row in await owner.fetch(query, str(workflow), types)]
+        pages = await pages_of(reader, pattern, workflow)
+        assert [position for page in pages for position in page] == expected
+        assert len(pages) <= len(expected) // 100 + 3
+
+
+async def test_a_page_of_a_large_workflow_looks_at_no_more_than_it_gives(owner: asyncpg.Connection) -> None:
+    workflow = uuid.uuid4()
+    await owner.execute(FILL, str(workflow), 20_000, 1_000_000, 1)
+    looked = """select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'events'"""
+    for after in (0, 9_000, 0, 9_000, 0, 9_000, 0, 9_000):  # often enough for plans that fit any value
+        async with owner.transaction():
+            page = await owner.fetchrow(READ, after, None, workflow, 500)
+            assert len(page["positions"]) == 500 and page["behind"]
+            assert await owner.fetchval(looked) <= 2000  # each counts for the index and for the table
 
 
 async def test_the_tickets_secret_is_one_for_all(fresh_database: Database) -> None:

@@ -205,13 +205,13 @@ async def test_who_is_overtaken_by_retention_is_told(fresh_database: Database, w
             assert (said["code"], said["cursor"]) == ("GONE", gone)
 
 
-async def stuck(world: World) -> asyncio.StreamWriter:
+async def stuck(world: World, pattern: str = ".%23") -> asyncio.StreamWriter:
     """A client that asks for everything and then reads no more."""
     url = world.api.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port, limit=1 << 10)
     key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     writer.write(
-        f"GET {PATH}?event_type={world.prefix}.%23 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\n"
+        f"GET {PATH}?event_type={world.prefix}{pattern} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\n"
         f"Connection: Upgrade\r\nUpgrade: websocket\r\n{key}\r\n".encode()
     )
     assert b"101" in await reader.readline()
