@@ -44,7 +44,8 @@ begin
   -- the log is whole above what was pruned; what is kept below that is no beginning
   v_after := case when p_after = 0 then logic.log_pruned() else p_after end;
   upto := greatest(v_after, v_floor);
-  -- few effects are looked up whole; where there are many, the log is gone through as it is without a workflow
+  -- few effects are looked up one by one (offset 0: no join with all of the log); where there are many, the log is gone
+  -- through as it is without a workflow
   v_is_known := p_workflow_id is not null
     and not exists (select from bloodbank.causes where causes.cause = p_workflow_id offset v_looks);
   if v_is_known then
@@ -59,8 +60,9 @@ begin
         limit v_looks
       )
       union
-      select events.position from bloodbank.causes join bloodbank.events on events.event_id = causes.effect
-      where causes.cause = p_workflow_id and events.position > v_after and events.position <= v_floor
+      select effect.position from bloodbank.causes
+      cross join lateral (select events.position from bloodbank.events where events.event_id = causes.effect offset 0) as effect
+      where causes.cause = p_workflow_id and effect.position > v_after and effect.position <= v_floor
       order by position
       limit v_looks);
     upto := coalesce(v_positions[v_looks], upto);

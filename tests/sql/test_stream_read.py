@@ -176,9 +176,10 @@ async def test_a_page_of_a_large_workflow_looks_at_no_more_than_it_gives(owner: 
     looked = """select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relname = 'events'"""
     for after in (0, 9_000, 0, 9_000, 0, 9_000, 0, 9_000):  # often enough for plans that fit any value
         async with owner.transaction():
+            before = await owner.fetchval(looked)
             page = await owner.fetchrow(READ, after, None, workflow, 500)
             assert len(page["positions"]) == 500 and page["behind"]
-            assert await owner.fetchval(looked) <= 2000  # each counts for the index and for the table
+            assert await owner.fetchval(looked) - before <= 1000  # its positions, then its events
 
 
 async def test_the_tickets_secret_is_one_for_all(fresh_database: Database) -> None:
