@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 READ = "select * from logic.stream_read($1::bigint, $2::text, $3::uuid, $4::integer)"
 PAGE = 500  # events
 TICK = 0.02  # seconds between two writes to a client, at least
+BREATH = 8 << 20  # bytes that are written to clients before everybody else has a turn
 PATIENCE = 30.0  # seconds for a client that is behind to take a page
 READERS = 2  # pages that are read at a time for those who are behind, and as many for those who join
 
@@ -193,6 +194,7 @@ class Hub:
 
     async def _deliver(self, page: list[Message]) -> None:
         """Give every client what it has not had yet in one write, made once for all who get the same."""
+        given = 0
         async for framing, batch, clients in self._audience.shares(page):
             write = joined(batch, framing, self._held)
             for client in clients:
@@ -203,6 +205,10 @@ class Hub:
                     continue
                 client.transport.write(write)
                 client.cursor = batch[-1].position
+                given += len(write)
+                if given > BREATH:
+                    given = 0
+                    await asyncio.sleep(0)
             del write
             await self._relieve()
 

@@ -168,9 +168,9 @@ async def test_what_all_hold_together_is_bounded(
     async with served(fresh_database.url) as world:
         writers = [await stuck(world, f".b{n}.%23") for n in range(12)]  # each alone too little to be dropped
         async with world.watch(True, event_type=f"{world.prefix}.#") as reader:
-            for _ in range(7):
-                published = [world.publish(f"b{n}", large="x" * 900_000) for n in range(12)]
-                assert ids(await reader.events(12)) == published
+            for n in range(7 * 12):
+                published = world.publish(f"b{n % 12}", large="x" * 900_000)
+                assert ids(await reader.events(1)) == [published]
             lines = world.api.get("/metrics").text.splitlines()
             dropped = float(
                 next(line for line in lines if line.startswith("imi_stream_dropped_total")).split()[1]
@@ -210,3 +210,21 @@ async def test_who_joins_waits_for_nobody_who_catches_up() -> None:
     assert order[2:] == [None] * 5
     held.set()
     await hub.stop()
+
+
+async def test_others_have_a_turn_while_many_are_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imi.stream.hub.BREATH", 0)
+    hub = Hub("postgresql://nowhere.invalid", cast(Any, None), cast(Any, None), CollectorRegistry())
+    order: list[str] = []
+    for _ in range(3):
+        client = await client_of()
+        client.transport.write = lambda _: order.append("write")  # type: ignore[method-assign]
+        hub._audience.join(client)
+
+    async def other() -> None:
+        for _ in range(3):
+            order.append("other")
+            await asyncio.sleep(0)
+
+    await asyncio.gather(hub._deliver(page_of("a")), other())
+    assert order == ["write", "other"] * 3
