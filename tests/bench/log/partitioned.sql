@@ -21,7 +21,7 @@ create index on part.events (position);
 create index on part.events (event_type, "timestamp" desc, position desc);
 create index on part.events ("timestamp" desc, position desc);
 create index on part.events ((agent_context ->> 'checkpoint_id')) where agent_context ->> 'checkpoint_id' is not null;
-create index on part.events ((payload ->> 'workflow_id')) where payload ->> 'workflow_id' is not null;
+create index on part.events (lower(payload ->> 'workflow_id'), position) where payload ->> 'workflow_id' is not null;
 create table part.causes (like bloodbank.causes including all);
 insert into part.causes select * from bloodbank.causes;
 
