@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -35,10 +35,11 @@ PAGE = 1000
 
 
 class Reply(NamedTuple):
-    """An answer: its HTTP status, and its JSON (None for 204)."""
+    """An answer: its HTTP status, its JSON (None for 204), and its headers."""
 
     status: int
     data: Any
+    headers: Mapping[str, str]
 
 
 @contextmanager
@@ -86,11 +87,22 @@ class Api:
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
+        return self._judge(self._send(method, path, body, query))
+
+    def text(self, path: str, **query: Any) -> str:
+        """The text of a GET that answers plain text."""
+        answer = self._send("GET", path, None, query)
+        if answer.is_success and answer.headers.get("Content-Type", "").startswith("text/plain"):
+            return answer.text
+        self._judge(answer)
+        raise self._not_imi(answer)
+
+    def _send(self, method: str, path: str, body: Any, query: dict[str, Any]) -> httpx.Response:
         import httpx
 
         params = _params(query)
         try:
-            answer = self.http.request(
+            return self.http.request(
                 method,
                 f"/api/v1{path}",
                 params=params,
@@ -101,7 +113,6 @@ class Api:
             raise self._unreachable("does not answer in time") from None
         except httpx.TransportError as error:
             raise self._unreachable(f"cannot be reached: {error}") from None
-        return self._judge(answer)
 
     @contextmanager
     def stream(self, path: str, timeout: httpx.Timeout, **query: Any) -> Iterator[httpx.Response]:
@@ -159,19 +170,22 @@ class Api:
     def _unreachable(self, why: str) -> Failure:
         return Failure("UNREACHABLE", f"the server at {self.http.base_url} {why}", self.away, UNREACHABLE)
 
+    def _not_imi(self, answer: httpx.Response) -> Failure:
+        return Failure(
+            "NOT_IMI",
+            f"what answers at {self.http.base_url} (status {answer.status_code}) is not iMi",
+            "name the right server: --api-url or IMI_API_URL",
+        )
+
     def _judge(self, answer: httpx.Response) -> Reply:
         try:
             data: Any = answer.json() if answer.content else None
             if answer.is_success:
-                return Reply(answer.status_code, data)
+                return Reply(answer.status_code, data, answer.headers)
             detail: dict[str, Any] = data["detail"]
             code, message, params = detail["code"], detail["message"], detail.get("params") or {}
         except (ValueError, TypeError, KeyError):
-            raise Failure(
-                "NOT_IMI",
-                f"what answers at {self.http.base_url} (status {answer.status_code}) is not iMi",
-                "name the right server: --api-url or IMI_API_URL",
-            ) from None
+            raise self._not_imi(answer) from None
         keyless = self.keyless if answer.status_code == 401 else None
         raise Failure(
             str(code),

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from imi.cli import component as _component
 from imi.cli.arguments import (
     Everything,
     Kind,
@@ -17,38 +18,13 @@ from imi.cli.arguments import (
     WithMetadata,
     given,
 )
-from imi.cli.client import Api, is_uuid, segment
+from imi.cli.client import Api, segment
 from imi.cli.command import command, group
+from imi.cli.component import Component, Within, component_id
 from imi.cli.names import PROJECT, name_projects
-from imi.cli.outcome import CONFLICT, NOT_FOUND, Failure
 from imi.cli.render import Column, page, table
 
 app = group("Components of a project, and what depends on what.")
-
-Component = Annotated[
-    str,
-    typer.Argument(metavar="COMPONENT", help="The component: its id, or its name if that is the only one."),
-]
-Within = Annotated[str | None, typer.Option("--project", help="Where the name is looked up.")]
-
-
-def _component_id(api: Api, component: str, project: str | None) -> str:
-    """The id of a component named by its id or by its name."""
-    if is_uuid(component):
-        return component
-    parent = project and api.project_id(project)
-    listed = api.all("/components", parent_project_id=parent)
-    ids = [each["id"] for each in listed if each["name"] == component]
-    if not ids:
-        raise Failure("NOT_FOUND", f"no component is called {component}", "imi components list", NOT_FOUND)
-    if len(ids) > 1:
-        raise Failure(
-            "CONFLICT",
-            f"{len(ids)} components are called {component}",
-            "say whose with --project, or pass its id",
-            CONFLICT,
-        )
-    return str(ids[0])
 
 
 @command(
@@ -178,8 +154,8 @@ def relate(
     metadata: Metadata = None,
 ) -> Any:
     """Say how two components relate. Prints the relationship's id."""
-    path = f"/components/{segment(_component_id(api, source, project))}/relationships"
-    target_id = _component_id(api, target, project)
+    path = f"/components/{segment(component_id(api, source, project))}/relationships"
+    target_id = component_id(api, target, project)
     return api.post(path, given(target_component_id=target_id, relationship_type=relation, metadata=metadata))
 
 
@@ -225,5 +201,8 @@ def impact(
 def _walk(
     api: Api, component: str, project: str | None, direction: str, depth: int | None, relation: str | None
 ) -> Any:
-    path = f"/components/{segment(_component_id(api, component, project))}/graph"
+    path = f"/components/{segment(component_id(api, component, project))}/graph"
     return api.get(path, direction=direction, depth=depth, type=relation)
+
+
+app.add_typer(_component.app)

@@ -1,20 +1,18 @@
 """`imi events`: what travels over the bus."""
 
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
+from imi.cli import causation, log
 from imi.cli.client import Api, segment
 from imi.cli.command import Agent, ApiKey, ApiUrl, Debug, command, group, print_json
 from imi.cli.outcome import NOT_FOUND, Failure, usage
-from imi.cli.render import Column, moment, plain, record, table
+from imi.cli.render import Column, record, table
 
-DRAWN = 10  # steps of a tree that are drawn
-
-app = group("Watch events, show one with its causes or effects, list event types.")
+app = group("Watch and list events, show one with its causes or effects, list event types.")
 
 
 def _show(found: Any) -> Any:
@@ -44,55 +42,14 @@ def types(
     return found
 
 
-def _tree(root: dict[str, Any], towards_causes: bool) -> str:
-    """A causation tree, a line an event: ids stand first, so that nothing pushes them off the screen."""
-    lines = []
-    shown = set(_ids(root))
-
-    def draw(node: dict[str, Any], before: str, branch: str) -> None:
-        event, depth = node["event"], node["depth"]
-        causes = event["correlation_ids"]
-        name = plain(event["event_type"]) + (f" ({len(causes)} causes)" if len(causes) > 1 else "")
-        place = branch if depth <= DRAWN else f"({depth}) "
-        lines.append(f"{moment(event['timestamp'])}  {plain(event['event_id'])}  {before}{place}{name}")
-        unknown = []
-        if towards_causes and not root["truncated"]:
-            unknown = [each for each in causes if each not in shown]
-        within = before + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch] if depth < DRAWN else before
-        below: list[Any] = [*node["children"], *unknown]
-        for child in below:
-            way = "└─ " if child is below[-1] else "├─ "
-            if isinstance(child, str):
-                lines.append(f"{'':16}  {plain(child)}  {within}{way}not in the log")
-            else:
-                draw(child, within, way)
-
-    draw(root, "", "")
-    if root["truncated"]:
-        lines.append(
-            "there is more: a tree ends at 100 steps, 100,000 events or 32 MiB; go on with a later id"
-        )
-    return "\n".join(lines)
-
-
-def _ids(node: dict[str, Any]) -> Iterator[str]:
-    yield node["event"]["event_id"]
-    for child in node["children"]:
-        yield from _ids(child)
-
-
-class Causes(dict[str, Any]):
-    """A tree of ancestors."""
-
-
 def _show_event(found: dict[str, Any]) -> Any:
-    return record(found) if "event_id" in found else _tree(found, isinstance(found, Causes))
+    return record(found) if "event_id" in found else causation.draw(found)
 
 
 @command(app, "show", example="imi events show 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b10 --tree", show=_show_event)
 def show(
     api: Api,
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="The event's id.")],
+    event_id: causation.EventId,
     tree: Annotated[bool, typer.Option("--tree", help="What followed from it, as a tree.")] = False,
     ancestors: Annotated[bool, typer.Option("--ancestors", help="What led to it, as a tree.")] = False,
 ) -> Any:
@@ -103,10 +60,9 @@ def show(
     """
     if tree and ancestors:
         usage("--tree and --ancestors are two trees", "ask for one at a time")
-    path = f"/events/{segment(event_id)}"
     if ancestors:
-        return Causes(api.get(f"{path}/ancestors"))
-    return api.get(f"{path}/descendants" if tree else path)
+        return causation.causes(api, event_id)
+    return causation.effects(api, event_id) if tree else api.get(f"/events/{segment(event_id)}")
 
 
 @app.command("tail", epilog="Example: imi events tail --type 'bmad.workflow.#' --after 0")
@@ -114,9 +70,7 @@ def tail(
     event_type: Annotated[
         list[str] | None, typer.Option("--type", help="Of this type; * is one word, # zero or more.")
     ] = None,
-    workflow: Annotated[
-        str | None, typer.Option(metavar="ID", help="Of this workflow, or directly caused by this event.")
-    ] = None,
+    workflow: log.OfWorkflow = None,
     after: Annotated[
         int | None,
         typer.Option(
@@ -153,3 +107,7 @@ def tail(
                 print_json(message)
             else:
                 typer.echo(watch.line(message))
+
+
+app.add_typer(log.app)
+app.add_typer(causation.app)

@@ -5,13 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.arguments import Metadata, PrState, WorkItem, given
+from imi.cli.arguments import Everything, Limit, Metadata, Offset, PrState, WorkItem, given
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
+from imi.cli.names import PROJECT, name_projects_of_page
 from imi.cli.outcome import usage
-from imi.cli.render import note
+from imi.cli.render import Column, note, page
+from imi.cli.trace import tables
 
-app = group("Links of work items to tickets, pull requests and deploys. Each prints the link's id.")
+app = group("Links of work items to tickets, pull requests and deploys. Making one prints its id.")
 
 
 def _show(link: dict[str, Any]) -> str:
@@ -126,3 +128,40 @@ def deploy(
         metadata=metadata,
     )
     return api.post("/links/deploy", body)
+
+
+def _show_links(links: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    parts = tables(links)
+    return Group(*parts) if parts else "none"
+
+
+@command(app, "list", example="imi links list WORK_ITEM", show=_show_links)
+def list_(api: Api, work_item: WorkItem) -> Any:
+    """List a work item's tickets, pull requests and deploys. Whatever hangs together: imi trace."""
+    return api.get("/links", work_item_id=work_item)
+
+
+@command(
+    app,
+    "work",
+    example="imi links work PROJ-123",
+    show=page(
+        Column("work item", "branch_name", cut=True),
+        PROJECT,
+        Column("status", "status"),
+        Column("owner", "owner_id", cut=True),
+        Column("id", "id", wide=100),
+    ),
+    add=name_projects_of_page,
+)
+def work(
+    api: Api,
+    ticket: Annotated[str, typer.Argument(metavar="TICKET", help="The ticket's id, as PROJ-123.")],
+    limit: Limit = 100,
+    offset: Offset = 0,
+    everything: Everything = False,
+) -> Any:
+    """List the work items that are linked to a ticket, newest first."""
+    return api.list(f"/links/ticket/{segment(ticket)}", everything, limit, offset)

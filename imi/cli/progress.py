@@ -1,11 +1,11 @@
 """`imi work start`, `update` and `complete`: what whoever does the work reports."""
 
 import socket
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from imi.cli import reports
 from imi.cli.arguments import (
     CompletionType,
     FencingToken,
@@ -84,18 +84,13 @@ def update(
     worktree_path: WorktreePath = None,
     host: Host = None,
     metadata: Metadata = None,
-    git: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Report the state of the branch in this clone."),
-    ] = None,
-    uncommitted: Annotated[int | None, typer.Option(min=0, help="Report: files not committed.")] = None,
-    ahead: Annotated[int | None, typer.Option(min=0, help="Report: commits the trunk has not.")] = None,
-    behind: Annotated[int | None, typer.Option(min=0, help="Report: commits only the trunk has.")] = None,
-    commit: Annotated[str | None, typer.Option(help="Report: the last commit.")] = None,
-    message: Annotated[str | None, typer.Option(help="Report: the last commit's subject.")] = None,
-    observed_at: Annotated[
-        str | None, typer.Option(help="When the report was true. A later one is never overwritten.")
-    ] = None,
+    git: reports.Git = None,
+    uncommitted: reports.Uncommitted = None,
+    ahead: reports.Ahead = None,
+    behind: reports.Behind = None,
+    commit: reports.Commit = None,
+    message: reports.Message = None,
+    observed_at: reports.ObservedAt = None,
     fencing_token: FencingToken = None,
 ) -> Any:
     """Change a work item, or report its git state. Only what is given changes."""
@@ -107,19 +102,8 @@ def update(
         host=_host(host, worktree_path),
         metadata=metadata,
     )
-    state = {}
-    if git:
-        from imi.cli.scan import state_in
-
-        state = state_in(git, api.get(path)["branch_name"])
-    state |= given(
-        has_uncommitted_changes=None if uncommitted is None else uncommitted > 0,
-        uncommitted_files_count=uncommitted,
-        ahead_of_trunk=ahead,
-        behind_trunk=behind,
-        last_commit_hash=commit,
-        last_commit_message=message,
-    )
+    branch = api.get(path)["branch_name"] if git else ""
+    state = reports.state(git, branch, uncommitted, ahead, behind, commit, message)
     answer = api.patch(path, fields) if fields or not state else None
     if state:
         state |= given(observed_at=observed_at, fencing_token=fencing_token)

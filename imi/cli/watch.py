@@ -80,13 +80,13 @@ def line(message: Any) -> str:
     event = message["data"]
     at = datetime.fromisoformat(event["timestamp"]).astimezone()
     form = "%H:%M:%S" if at.date() == datetime.now().astimezone().date() else "%Y-%m-%d %H:%M:%S"
-    parts = [at.strftime(form), str(message["cursor"]), event["event_type"], _who(event)]
-    text = plain("  ".join([*parts, _values(event["payload"])]))
+    parts = [at.strftime(form), str(message["cursor"]), event["event_type"], who(event)]
+    text = plain("  ".join([*parts, values(event["payload"])]))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(text)
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
-def _who(event: Any) -> str:
+def who(event: Any) -> str:
     """Who did it, or else which program, and where."""
     source, context = event["source"] or {}, event["agent_context"] or {}
     meta = source.get("meta")
@@ -100,7 +100,7 @@ FIRST_KEYS = ("name", "title", "task", "phase", "reason")
 LAST_KEYS = ("id", "_at", "_hash")
 
 
-def _values(payload: dict[str, Any]) -> str:
+def values(payload: dict[str, Any]) -> str:
     """What is no list or object, as key=value: what it is about first, what only identifies it last."""
     known = [
         (key, value)

@@ -1,0 +1,114 @@
+"""`imi work report` and `activity`: what scripts and hooks tell about work, knowing no more than its branch."""
+
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.arguments import FencingToken, Metadata, Project, WorkItem, given
+from imi.cli.client import Api
+from imi.cli.command import command, group
+from imi.cli.outcome import usage
+from imi.cli.render import record
+
+app = group("Reports about work items; commands of `imi work`.")
+
+Git = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, help="Report the state of the branch in this clone."),
+]
+Uncommitted = Annotated[int | None, typer.Option(min=0, help="Report: files not committed.")]
+Ahead = Annotated[int | None, typer.Option(min=0, help="Report: commits the trunk has not.")]
+Behind = Annotated[int | None, typer.Option(min=0, help="Report: commits only the trunk has.")]
+Commit = Annotated[str | None, typer.Option(help="Report: the last commit.")]
+Message = Annotated[str | None, typer.Option(help="Report: the last commit's subject.")]
+ObservedAt = Annotated[
+    str | None, typer.Option(help="When the report was true. A later one is never overwritten.")
+]
+
+
+def state(
+    git: Path | None,
+    branch: str,
+    uncommitted: int | None,
+    ahead: int | None,
+    behind: int | None,
+    commit: str | None,
+    message: str | None,
+) -> dict[str, Any]:
+    """A git state as the API takes it: of the branch in the clone `git`, except for what is said."""
+    found: dict[str, Any] = {}
+    if git:
+        from imi.cli.scan import state_in
+
+        found = state_in(git, branch)
+    return found | given(
+        has_uncommitted_changes=None if uncommitted is None else uncommitted > 0,
+        uncommitted_files_count=uncommitted,
+        ahead_of_trunk=ahead,
+        behind_trunk=behind,
+        last_commit_hash=commit,
+        last_commit_message=message,
+    )
+
+
+@command(app, "report", example="imi work report PROJECT feat/login --git .", show=record)
+def report(
+    api: Api,
+    project: Project,
+    branch: Annotated[str, typer.Argument(metavar="BRANCH", help="The branch of the active work.")],
+    git: Git = None,
+    uncommitted: Uncommitted = None,
+    ahead: Ahead = None,
+    behind: Behind = None,
+    commit: Commit = None,
+    message: Message = None,
+    observed_at: ObservedAt = None,
+    fencing_token: FencingToken = None,
+) -> Any:
+    """Report the git state of a branch's work, without knowing the work item's id."""
+    reported = state(git, branch, uncommitted, ahead, behind, commit, message)
+    if not reported:
+        usage(
+            "there is nothing to report", "give --git, or what is known: --uncommitted, --ahead, --behind, …"
+        )
+    reported |= given(observed_at=observed_at, fencing_token=fencing_token)
+    named = {"project_id": api.project_id(project), "branch_name": branch}
+    return api.patch("/work/git-state", named | reported)
+
+
+@command(
+    app,
+    "activity",
+    example="imi work activity WORK_ITEM file_change --path src/login.py --agent claude-7",
+    show=lambda taken: taken["id"] if taken["new"] else f"{taken['id']} was reported before",
+)
+def activity(
+    api: Api,
+    work_item: WorkItem,
+    activity_type: Annotated[
+        str, typer.Argument(metavar="TYPE", help="What was done: file_change, commit, switch, …")
+    ],
+    path: Annotated[
+        str | None, typer.Option(help="The file, from the project's root: imi conflicts compares these.")
+    ] = None,
+    details: Metadata = None,
+    occurred_at: Annotated[
+        str | None, typer.Option(help="When, as 2026-02-11T10:30:00Z.  [default: now]", show_default=False)
+    ] = None,
+    activity_id: Annotated[
+        str | None,
+        typer.Option("--id", metavar="UUID", help="Its id: the same again is skipped.  [default: a new one]"),
+    ] = None,
+) -> Any:
+    """Report what --agent did in a work item, as a hook of an editor would. Prints the report's id."""
+    body = given(
+        id=activity_id or str(uuid.uuid4()),
+        work_item_id=work_item,
+        activity_type=activity_type,
+        path=path,
+        details=details,
+        occurred_at=occurred_at,
+    )
+    return api.post("/activities", [body])["items"][0]
