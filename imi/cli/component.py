@@ -68,20 +68,31 @@ def update(
     return api.patch(f"/components/{segment(component_id(api, component, project))}", body)
 
 
+def _name_components(api: Api, relations: dict[str, Any]) -> None:
+    """Add to each relationship the names of its two components."""
+    rows = [*relations["outgoing"], *relations["incoming"]]
+    ids = sorted({row[f"{end}_component_id"] for row in rows for end in ("source", "target")})
+    names = {each: api.get(f"/components/{each}")["name"] for each in ids}
+    for row in rows:
+        row |= {end: names[row[f"{end}_component_id"]] for end in ("source", "target")}
+
+
 def _show_relations(relations: dict[str, Any]) -> Any:
     rows = [*relations["outgoing"], *relations["incoming"]]
     return table(rows, *RELATION) if rows else "none"
 
 
 RELATION = (
-    Column("source", "source_component_id"),
+    Column("source", "source", cut=True),
     Column("relation", "relationship_type"),
-    Column("target", "target_component_id"),
-    Column("id", "id", wide=140),
+    Column("target", "target", cut=True),
+    Column("id", "id", wide=100),
 )
 
 
-@command(app, "relations", example="imi components relations flume", show=_show_relations)
+@command(
+    app, "relations", example="imi components relations flume", show=_show_relations, add=_name_components
+)
 def relations(api: Api, component: Component, project: Within = None) -> Any:
     """List what a component is to others and others to it, one step. Further: graph and impact."""
     return api.get(f"/components/{segment(component_id(api, component, project))}/relationships")

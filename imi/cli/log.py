@@ -93,7 +93,7 @@ def list_(
     and the next cursor is told. The document is {items, total, offset, limit, next_cursor}: total is null
     without --count or --all, next_cursor without --after or --all.
     """
-    query = {
+    query: dict[str, Any] = {
         "event_type": event_type,
         "workflow_id": workflow,
         "correlation_id": caused_by,
@@ -104,26 +104,21 @@ def list_(
         usage("--all and --after read in the log's own order", "leave out --order and --offset")
     if everything:
         items, cursor = read_all(api, "/events", after or 0, **query)
-        total: int | None = len(items)
-        limit = len(items)
-    else:
-        reply = api.call(
-            "GET",
-            "/events",
-            **query,
-            order=order,
-            after=after,
-            limit=limit,
-            offset=offset or None,
-            count=count or None,
-        )
-        items = reply.data
-        cursor = reply.headers.get("X-Next-Cursor")
-        total = reply.headers.get("X-Total-Count")
-    return {
-        "items": items,
-        "total": None if total is None else int(total),
-        "offset": offset,
-        "limit": limit,
-        "next_cursor": None if cursor is None else int(cursor),
-    }
+        return _page(items, len(items), 0, len(items), cursor)
+    reply = api.call(
+        "GET",
+        "/events",
+        **query,
+        order=order,
+        after=after,
+        limit=limit,
+        offset=offset or None,
+        count=count or None,
+    )
+    told = [reply.headers.get(name) for name in ("X-Total-Count", "X-Next-Cursor")]
+    total, cursor = (None if each is None else int(each) for each in told)
+    return _page(reply.data, total, offset, limit, cursor)
+
+
+def _page(items: list[Any], total: int | None, offset: int, limit: int, cursor: int | None) -> dict[str, Any]:
+    return {"items": items, "total": total, "offset": offset, "limit": limit, "next_cursor": cursor}

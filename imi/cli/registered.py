@@ -85,7 +85,7 @@ def register(
     work_item: OfWork = None,
     metadata: Metadata = None,
 ) -> Any:
-    """Report a worktree and print its id. The same folder again: the same id, and what was empty is filled."""
+    """Report a worktree and print its id. The same folder again: the same id; what was empty is filled."""
     folder = path if host else path.absolute()
     body = given(
         project_id=api.project_id(project),

@@ -1,4 +1,4 @@
-"""`imi work report` and `activity`: what scripts and hooks tell about work, knowing no more than its branch."""
+"""`imi work report` and `activity`: what scripts and hooks tell about work."""
 
 import uuid
 from pathlib import Path

@@ -50,7 +50,7 @@ def scan(api: Api, folder: Path) -> dict[str, Any]:
     for done, clone in enumerate(read):
         api.bar.show("registering", done, len(read))
         try:
-            status, project = api.call("POST", "/projects", _registration(clone))
+            status, project, _ = api.call("POST", "/projects", _registration(clone))
         except Failure as failure:
             skipped.append((clone.path, _reason(failure)))
             continue
