@@ -26,8 +26,9 @@ COLUMNS = (
 app = group("Causes and effects; commands of `imi events`.")
 
 EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
+Shape = Literal["tree", "flat", "graph", "mermaid"]
 Format = Annotated[
-    Literal["tree", "flat", "graph", "mermaid"],
+    Shape,
     typer.Option(
         "--format",
         help="tree: each event below its nearest cause; flat: by depth; graph: each cause with its effect; "

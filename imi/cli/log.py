@@ -116,8 +116,8 @@ def list_(
         count=count or None,
     )
     told = [reply.headers.get(name) for name in ("X-Total-Count", "X-Next-Cursor")]
-    total, cursor = (None if each is None else int(each) for each in told)
-    return _page(reply.data, total, offset, limit, cursor)
+    total, next_cursor = (None if each is None else int(each) for each in told)
+    return _page(reply.data, total, offset, limit, next_cursor)
 
 
 def _page(items: list[Any], total: int | None, offset: int, limit: int, cursor: int | None) -> dict[str, Any]:

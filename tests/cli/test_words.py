@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from imi.cli import arguments, client, trace
+from imi.cli import arguments, causation, client, sessions, trace
 from imi.rules import EVENT_TYPE, LONGEST_EVENT_TYPE
 from imi.texts import is_uuid
 
@@ -27,6 +27,8 @@ SCHEMAS = CONTRACT["components"]["schemas"]
         (arguments.Relation, "RelationshipType"),
         (arguments.Scope, "Scope"),
         (arguments.LetterSource, "DeadLetterSource"),
+        (sessions.SessionStatus, "SessionStatus"),
+        (causation.Shape, "CausationFormat"),
     ],
 )
 def test_choices(ours: Any, theirs: str) -> None:
