@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 PREFIX = "IMI_"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MOVED = {
-    "IMI_DB_PATH": "IMI_DB_PATH belongs to iMi 2, which kept a SQLite file: unset it; the command "
-    "`imi migrate-v2 FILE`, which brings its data over, comes with a later release",
+    "IMI_DB_PATH": "IMI_DB_PATH belongs to iMi 2, which kept a SQLite file: unset it; "
+    "`imi migrate-v2 DB` brings its data over",
 }
 
 log = logging.getLogger(__name__)

@@ -48,6 +48,7 @@ COMMANDS = {
         "publish": ("publish", "Publish an event, as a skill or a script would."),
         "stats": ("stats", "The registry in figures."),
         "registry-entry": ("registry_entry", "iMi's entry in the services registry."),
+        "migrate-v2": ("migrate_v2", "Bring over what iMi 2 kept: its projects and worktrees."),
         "version": ("version", "This program's version."),
     },
 }
