@@ -49,7 +49,7 @@ def _show(summary: dict[str, Any]) -> Any:
 @command(
     app,
     "migrate-v2",
-    example="imi migrate-v2 ~/.config/iMi/imi.db --dry-run",
+    example="imi migrate-v2 ~/.local/share/imi/worktrees.db --dry-run",
     show=_show,
     failed=lambda summary: any(row["action"] == "refused" for row in summary["rows"]),
 )

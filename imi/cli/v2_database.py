@@ -21,17 +21,26 @@ from imi.worktrees import clones, git
 from imi.worktrees.clones import Clone, Progress
 
 LATER = {
-    "repositories": "id name path remote_url default_branch active".split(),
-    "worktrees": "id repo_name worktree_name branch_name worktree_type path active agent_id".split(),
+    "repositories": ("id", "name", "path", "remote_url", "default_branch", "active"),
+    "worktrees": (
+        "id",
+        "repo_name",
+        "worktree_name",
+        "branch_name",
+        "worktree_type",
+        "path",
+        "active",
+        "agent_id",
+    ),
 }
 GUIDE = {
-    "worktrees": "id name path branch metadata".split(),
-    "agents": "id current_worktree_id last_seen".split(),
+    "worktrees": ("id", "name", "path", "branch", "metadata"),
+    "agents": ("id", "current_worktree_id", "last_seen"),
 }
-REPOSITORIES = "select * from repositories order by name"
+REPOSITORIES = "select id, name, path, remote_url, default_branch, active from repositories order by name"
 LATER_WORKTREES = """
-    select repo_name, worktree_name as name, branch_name as branch, worktree_type as kind, path, active, agent_id,
-      null as metadata
+    select repo_name, active, worktree_name as name, branch_name as branch, worktree_type as kind, path,
+      null as metadata, agent_id
     from worktrees order by id
 """
 GUIDE_WORKTREES = """
