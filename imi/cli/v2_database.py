@@ -41,13 +41,13 @@ REPOSITORIES = "select id, name, path, remote_url, default_branch, active from r
 LATER_WORKTREES = """
     select repo_name, active, worktree_name as name, branch_name as branch, worktree_type as kind, path,
       null as metadata, agent_id
-    from worktrees order by id
+    from worktrees order by repo_name, name
 """
 GUIDE_WORKTREES = """
     select name, branch, null as kind, path, metadata,
       (select agents.id from agents where current_worktree_id = worktrees.id order by last_seen desc limit 1)
       as agent_id
-    from worktrees order by worktrees.id
+    from worktrees order by name
 """
 SQLITE_WAL = b"\x02"
 INACTIVE = "not active in iMi 2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sqlite3
@@ -425,6 +426,21 @@ class TestHostileContents:
         old.place("odd", code / "fix-b", "feat/odd", metadata)
         assert "its metadata" in reasons(imi.data("migrate-v2", old.file))["odd"]
 
+    @pytest.mark.parametrize(
+        "metadata", ['{"x": NaN}', '{"x": "\\u0000"}', '{"x": "\\ud800"}', '{"x": 1e999}']
+    )
+    def test_metadata_that_no_document_can_hold(
+        self, imi: Imi, guide: tuple[Old, Path, str], metadata: str
+    ) -> None:
+        old, code, remote = guide
+        old.place("odd", code / "fix-b", "feat/odd", metadata)
+        ran = imi("migrate-v2", old.file, "--json", code=1)
+        document = json.loads(ran.out)
+        print(reasons(document["data"], "refused"))
+        assert document["success"] is False
+        assert document["data"]["worktrees"] == counts(created=2, skipped=1, refused=1)
+        assert set(items(imi, remote)) == {"feat/a", "fix/b"}
+
     def test_a_table_whose_module_is_not_there(self, imi: Imi, later: Old) -> None:
         with closing(sqlite3.connect(later.file)) as database, database:
             database.execute("pragma writable_schema = on")
@@ -443,16 +459,16 @@ class TestTheFile:
         before = old.file.read_bytes(), old.file.stat().st_mtime_ns
         imi("migrate-v2", old.file)
         assert (old.file.read_bytes(), old.file.stat().st_mtime_ns) == before
-        assert os.listdir(tmp_path / "kept") == ["wal.db"]
+        assert [*(tmp_path / "kept").iterdir()] == [old.file]
         assert imi.data("projects", "get", ours)["name"] == "wal"
 
-    def test_what_iMi_2_has_not_moved_out_of_its_log_is_read_too(self, imi: Imi, tmp_path: Path) -> None:
+    def test_what_stands_in_the_log_beside_it_is_read_too(self, imi: Imi, tmp_path: Path) -> None:
         old = Old(tmp_path / "wal.db", f"pragma journal_mode = wal; {LATER}")
-        with closing(sqlite3.connect(old.file)):
-            with closing(sqlite3.connect(old.file)) as writer:
-                writer.execute("pragma wal_autocheckpoint = 0")
-                old.repository("wal")
-                assert imi.data("migrate-v2", old.file)["projects"] == counts(created=1)
+        with closing(sqlite3.connect(old.file)) as running:
+            running.execute("select * from worktrees").fetchall()
+            old.repository("wal")
+            assert (tmp_path / "wal.db-wal").stat().st_size > 0
+            assert imi.data("migrate-v2", old.file)["projects"] == counts(created=1)
 
     @pytest.mark.parametrize(
         ("schema", "lacks"),
