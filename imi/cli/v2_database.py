@@ -113,14 +113,10 @@ def read(file: Path, progress: Progress) -> Old:
                         f"{file} is no database of iMi 2: it has no {lacks} {table}",
                         "name the file that it kept",
                     )
-            left = {
-                table: database.execute(f'select count(*) from "{table}"').fetchone()[0]
-                for table in tables
-                if table not in shape and '"' not in table
-            }
+            left = {table: _count(database, table) for table in tables if table not in shape}
             passed: list[Passed] = []
             return Old(read_rows(database, passed, progress), passed, left)
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:
         raise Failure("UNREADABLE", f"cannot read {file}: {error}") from None
 
 
@@ -151,6 +147,11 @@ def _tables(database: sqlite3.Connection) -> dict[str, list[str]]:
     for table, column in listed:
         tables.setdefault(table, []).append(column)
     return tables
+
+
+def _count(database: sqlite3.Connection, table: str) -> int:
+    quoted = table.replace('"', '""')
+    return int(database.execute(f'select count(*) from "{quoted}"').fetchone()[0])
 
 
 def _later(database: sqlite3.Connection, passed: list[Passed], progress: Progress) -> list[Repository]:

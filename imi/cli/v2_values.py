@@ -50,6 +50,7 @@ def metadata_of(value: Any) -> dict[str, Any]:
     document = optional(value, "metadata", LONGEST_METADATA)
     try:
         found = json.loads(document) if document else {}
+        json.dumps(found, allow_nan=False)  # NaN and infinity, which json.loads takes
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -418,7 +418,9 @@ class TestHostileContents:
         assert '"success": false' in ran.out
         assert "upload-pack" not in ran.out
 
-    @pytest.mark.parametrize("metadata", ["[1]", "{", "[" * 60_000, "7", '"' * 70_000, b"{}"])
+    @pytest.mark.parametrize(
+        "metadata", ["[1]", "{", '{"x": NaN}', '{"x": 1e999}', "[" * 60_000, "7", '"' * 70_000, b"{}"]
+    )
     def test_metadata_that_is_no_object(
         self, imi: Imi, guide: tuple[Old, Path, str], metadata: object
     ) -> None:
@@ -426,9 +428,7 @@ class TestHostileContents:
         old.place("odd", code / "fix-b", "feat/odd", metadata)
         assert "its metadata" in reasons(imi.data("migrate-v2", old.file))["odd"]
 
-    @pytest.mark.parametrize(
-        "metadata", ['{"x": NaN}', '{"x": "\\u0000"}', '{"x": "\\ud800"}', '{"x": 1e999}']
-    )
+    @pytest.mark.parametrize("metadata", ['{"x": "\\u0000"}', '{"x": "\\ud800"}'])
     def test_metadata_that_no_document_can_hold(
         self, imi: Imi, guide: tuple[Old, Path, str], metadata: str
     ) -> None:
@@ -436,10 +436,18 @@ class TestHostileContents:
         old.place("odd", code / "fix-b", "feat/odd", metadata)
         ran = imi("migrate-v2", old.file, "--json", code=1)
         document = json.loads(ran.out)
-        print(reasons(document["data"], "refused"))
+        assert reasons(document["data"], "refused")["odd"].startswith("the body ")
         assert document["success"] is False
         assert document["data"]["worktrees"] == counts(created=2, skipped=1, refused=1)
         assert set(items(imi, remote)) == {"feat/a", "fix/b"}
+
+    def test_a_table_with_a_hostile_name_is_counted(self, imi: Imi, later: Old) -> None:
+        name = 'x" ; drop table worktrees; --\x1b[31m'
+        with closing(sqlite3.connect(later.file)) as database, database:
+            database.execute("create table " + '"' + name.replace('"', '""') + '" as select 1 as one')
+        assert imi.data("migrate-v2", later.file)["not_migrated"][name] == 1
+        assert r"1 of x" in (shown := imi("migrate-v2", later.file).out)
+        assert "\x1b" not in shown
 
     def test_a_table_whose_module_is_not_there(self, imi: Imi, later: Old) -> None:
         with closing(sqlite3.connect(later.file)) as database, database:
