@@ -6,7 +6,7 @@ git is run without a shell, in a repository given by path, with NUL-separated po
 Nothing here writes, and nothing here starts a program that a repository names or sends git over any network:
 a clone is read before anybody has looked at it. File monitor and hooks are off and every protocol is refused,
 so a missing object is an error, never a fetch. Filters, which git has no switch for, are blanked one by one
-(`uncommitted_files`). A submodule is a repository of its own, with settings of its own: its work tree is read
+(`status`). A submodule is a repository of its own, with settings of its own: its work tree is read
 only where it is itself asked about.
 """
 
@@ -42,8 +42,14 @@ ENVIRONMENT = {
     "GIT_NO_LAZY_FETCH": "1",
     "IMI_BLANK": "",
 }
-# safe.bareRepository: here git never searches for one, so it need not refuse one.
-SETTINGS = ("core.fsmonitor=false", f"core.hooksPath={os.devnull}", "safe.bareRepository=all")
+# safe.bareRepository: here git never searches for one, so it need not refuse one. merge.renormalize would run
+# filters.
+SETTINGS = (
+    "core.fsmonitor=false",
+    f"core.hooksPath={os.devnull}",
+    "safe.bareRepository=all",
+    "merge.renormalize=false",
+)
 FILTERS = r"^filter\..*\.(clean|smudge|process|required)$"
 LATE = 2**32 - 1
 
@@ -148,6 +154,13 @@ def refs(repository: Path, *patterns: str) -> list[Ref]:
     return found
 
 
+def reflog(repository: Path, name: str) -> list[tuple[str, str]]:
+    """What a whole reference was, the newest first: each commit, and what git wrote down about it."""
+    question = ("log", "--walk-reflogs", "--no-show-signature", "--no-patch", "--format=%H %gs", name, "--")
+    lines = run(repository, *question).split("\n")[:-1]
+    return [(commit, said) for commit, _, said in (line.partition(" ") for line in lines)]
+
+
 def divergence(repository: Path, trunk: str, branch: str) -> tuple[int, int]:
     """How many commits `branch` has that `trunk` has not, and the other way round: (ahead, behind)."""
     counted = run(repository, "rev-list", "--left-right", "--count", f"{trunk}...{branch}", "--")
@@ -155,10 +168,30 @@ def divergence(repository: Path, trunk: str, branch: str) -> tuple[int, int]:
     return int(ahead), int(behind)
 
 
-def uncommitted_files(worktree: Path) -> int:
-    """How many files of a worktree differ from its commit: staged, changed, in conflict, or new and not
-    ignored. A renamed file counts once; a submodule where another commit than the recorded one is checked
-    out.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file that differs from the commit. Two letters say how (index, work tree); `??` is untracked."""
+
+    letters: str
+    path: str
+    is_submodule: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `git status` says: its headings (`branch.oid`, …) and its entries."""
+
+    headings: dict[str, str]
+    entries: tuple[Entry, ...]
+
+
+PATH_FIELD = {"1": 8, "2": 9, "u": 10}
+
+
+def status(worktree: Path, *headings: str) -> Status:
+    """How a worktree differs from its commit: what is staged, changed, in conflict, or new and not ignored. A
+    renamed file is one entry; so is a submodule where another commit than the recorded one is checked out.
+    `headings` are the options of git that ask for them.
 
     A filter (git-lfs has one) is a program that a repository may name, and git-lfs runs others that it
     names, so none runs, not even the user's own. What has a filter is therefore judged by size and times: a
@@ -166,31 +199,44 @@ def uncommitted_files(worktree: Path) -> int:
     filters = run(worktree, "config", "-z", "--name-only", "--get-regexp", FILTERS, accept=(0, 1))
     blanked = tuple(dict.fromkeys(name for name in filters.split("\0") if name))
     question = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty")
-    entries = iter(run(worktree, *question, blanked=blanked).split("\0"))
-    count, changed = 0, []
-    for entry in entries:
-        if entry:
-            count += 1
-        if entry.startswith("1 .M"):
-            changed.append(entry.split(" ", 8)[8])
-        if entry.startswith("2 "):
-            next(entries)  # a renamed file's old path
-    return count - (_misjudged(worktree, changed, blanked) if blanked and changed else 0)
+    lines = iter(run(worktree, *question, *headings, blanked=blanked).split("\0"))
+    told: dict[str, str] = {}
+    entries: list[Entry] = []
+    for line in lines:
+        kind, _, rest = line.partition(" ")
+        if kind == "#":
+            name, _, value = rest.partition(" ")
+            told[name] = value
+        elif kind == "?":
+            entries.append(Entry("??", rest, False))
+        elif kind:
+            fields = line.split(" ", PATH_FIELD[kind])
+            entries.append(Entry(fields[1], fields[-1], fields[2].startswith("S")))
+        if kind == "2":
+            next(lines)  # a renamed file's old path
+    changed = [entry.path for entry in entries if entry.letters == ".M"]
+    wrong = _misjudged(worktree, changed, blanked) if blanked and changed else frozenset()
+    return Status(told, tuple(each for each in entries if each.letters != ".M" or each.path not in wrong))
 
 
-def _misjudged(worktree: Path, changed: list[str], blanked: Sequence[str]) -> int:
-    """How many of the changed files have a filter, and the size and times that the index has. git compares
+def uncommitted_files(worktree: Path) -> int:
+    """How many files of a worktree differ from its commit, as `status` says."""
+    return len(status(worktree).entries)
+
+
+def _misjudged(worktree: Path, changed: list[str], blanked: Sequence[str]) -> frozenset[str]:
+    """Which of the changed files have a filter, and the size and times that the index has. git compares
     the content of a file as young as the index, which without its filter always differs; so it is asked again
     about a copy of the index that is younger than all files."""
     attributes = run(worktree, "check-attr", "-z", "--stdin", "filter", fed="\0".join(changed)).split("\0")
     answers = zip(attributes[:-1:3], attributes[2::3], strict=True)  # path, "filter", value, …
     filtered = {path for path, value in answers if value not in ("unspecified", "unset", "set")}
     if not filtered:
-        return 0
+        return frozenset()
     index = run(worktree, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix("\n")
     with TemporaryDirectory() as folder:
         copy = shutil.copyfile(index, f"{folder}/index")
         os.utime(copy, (LATE, LATE))
         question = ("diff-files", "-z", "--name-only", "--ignore-submodules=dirty")
         older = run(worktree, *question, blanked=blanked, GIT_INDEX_FILE=copy)
-    return len(filtered.difference(older.split("\0")))
+    return frozenset(filtered.difference(older.split("\0")))
