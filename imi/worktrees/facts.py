@@ -210,12 +210,14 @@ def _submodules(worktree: Path, entries: list[Entry]) -> tuple[str, ...]:
     """The submodules with another commit than the recorded one, or with uncommitted files, also further down.
     Each is read as a repository of its own, if it is really inside."""
     changed = {entry.path for entry in entries if entry.is_submodule}
+    root = worktree.resolve()
     if (worktree / ".gitmodules").is_file():
         question = ("config", "-z", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
         for pair in git.run(worktree, *question, accept=(0, 1)).split("\0"):
             path = pair.partition("\n")[2]
             folder = worktree / path
-            is_inside = path != "" and folder.resolve() == worktree.resolve() / path
+            real = folder.resolve()
+            is_inside = root in real.parents and real == root / path
             if is_inside and path not in changed and git.is_work_tree(folder):
                 inner = git.status(folder).entries
                 if inner or _submodules(folder, list(inner)):
