@@ -155,6 +155,15 @@ def test_an_operation_in_progress(
     assert read(clone, TRUNK).operation is None
 
 
+def test_between_two_picks_the_operation_is_still_in_progress(git: Git, clone: Path, side: Path) -> None:
+    for text in ("one", "two"):
+        git.commit(clone, "README", text)
+    git.commit(side, "README", "mine")
+    fails(side, "cherry-pick", "main~1", "main")
+    git.commit(side, "README", "resolved")
+    assert read(side, TRUNK).operation == "cherry-pick or revert"
+
+
 def test_a_bisection(git: Git, side: Path) -> None:
     git(side, "bisect", "start")
     assert read(side, TRUNK).operation == "bisect"
