@@ -85,7 +85,9 @@ class Api:
     def __init__(self, http: httpx.Client, actor: str, bar: Bar, away: str, keyless: str | None) -> None:
         self.http, self.actor, self.bar, self.away, self.keyless = http, actor, bar, away, keyless
 
-    def call(self, method: str, path: str, body: Any = None, **query: Any) -> Reply:
+    def call(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
+    ) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
         return self._judge(self._send(method, path, body, query))
 
@@ -107,7 +109,7 @@ class Api:
                 f"/api/v1{path}",
                 params=params,
                 content=None if body is None else json.dumps(body).encode(),
-                headers=None if body is None else {"Content-Type": "application/json"},
+                headers=(headers or {}) | ({} if body is None else {"Content-Type": "application/json"}),
             )
         except httpx.TimeoutException:
             raise self._unreachable("does not answer in time") from None

@@ -1,0 +1,143 @@
+"""git that writes: with the user's own settings, filters, hooks, credentials and network.
+
+The counterpart of git.py, for a repository that the user works in. No shell; names come checked (layout.py),
+references whole or as commits, and whatever could begin with a dash stands behind `--`. Failures are GitErrors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imi.worktrees import git
+from imi.worktrees.git import REDIRECTS, GitError
+from imi.worktrees.layout import Project, Worktree
+from imi.worktrees.settings import GitSettings
+
+REVIEWED = "refs/remotes/imi-review/"
+"""Where pull requests' heads are kept: below refs/remotes, so that they count as pushed, and where no fetch
+prunes them."""
+PATIENCE = 60.0
+INITIALIZING = "initializing"
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """What git prints, run in `folder`. GitError with git's last words unless it succeeds."""
+    try:
+        done = subprocess.run(
+            ("git", *arguments),
+            cwd=folder,
+            env={name: value for name, value in os.environ.items() if name not in REDIRECTS},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        missing = "git is not installed" if folder.is_dir() else f"{folder} is not there"
+        raise GitError(missing) from None
+    except OSError as error:
+        raise GitError(f"{folder}: {error.strerror}") from None
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        _, fatal, reason = said.rpartition("fatal: ")
+        reason = reason if fatal else said[-400:]
+        raise GitError(f"git {arguments[0]}: {reason[:400] or f'exit code {done.returncode}'}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+@contextmanager
+def lock(repository: Path, name: str) -> Iterator[None]:
+    """Only one process at a time does what `name` says in this repository; it is free again when the process
+    ends, however it ends. GitError after a minute of waiting."""
+    folder = repository / "imi"
+    try:
+        folder.mkdir(exist_ok=True)
+        opened = (folder / f"{name}.lock").open("w")
+    except OSError as error:
+        raise GitError(f"{folder}: {error.strerror}") from None
+    with opened:
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise GitError(f"another imi has been at {name} for a minute") from None
+                time.sleep(0.02)
+        yield
+
+
+def clone(url: str, folder: Path, remote_name: str) -> None:
+    """Clone into a folder that is not there yet."""
+    run(folder.parent, "clone", "--quiet", f"--origin={remote_name}", "--", url, str(folder))
+
+
+def fetch(project: Project, chosen: GitSettings) -> str | None:
+    """Fetch as git_settings say; a remote that cannot be reached is no end: why, or None."""
+    if not chosen.auto_fetch or project.remote_name is None:
+        return None
+    pruned = ["--prune"] if chosen.prune_on_fetch else ["--no-prune"]
+    try:
+        with lock(project.repository, "fetch"):
+            run(project.repository, "fetch", "--quiet", *pruned, "--", project.remote_name)
+    except GitError as error:
+        return f"nothing was fetched: {error}"
+    return None
+
+
+def fetch_review(project: Project, number: int) -> str:
+    """Fetch a pull or merge request's head, whatever the host calls it; its commit."""
+    if project.remote_name is None:
+        raise GitError("no remote to fetch the pull request from")
+    heads = (f"refs/pull/{number}/head", f"refs/merge-requests/{number}/head")
+    offered = run(project.repository, "ls-remote", "--", project.remote_name, *heads).splitlines()
+    there = {line.split("\t")[1] for line in offered}
+    head = next((each for each in heads if each in there), None)
+    if head is None:
+        raise GitError(f"{project.remote_name} has no pull request {number}")
+    kept = f"{REVIEWED}{number}"
+    run(project.repository, "fetch", "--quiet", "--no-tags", "--", project.remote_name, f"+{head}:{kept}")
+    return git.run(project.repository, "rev-parse", "--verify", kept).strip()
+
+
+def add(project: Project, path: Path, branch: str, start: str | None) -> None:
+    """`git worktree add`: on the branch that is there, or with `start` (a commit, or a whole remote-tracking
+    reference, which the branch then follows) on a new one."""
+    if start is None:
+        run(project.repository, "worktree", "add", "--quiet", "--", str(path), branch)
+        return
+    tracking = "--track" if start.startswith("refs/remotes/") else "--no-track"
+    new = ("worktree", "add", "--quiet", tracking, "-b", branch, "--", str(path), start)
+    run(project.repository, *new)
+
+
+def finish(worktree: Worktree, branch: str) -> None:
+    """Complete a worktree whose making was killed. What is in the folder stays as it is; what is missing is
+    checked out."""
+    folder = worktree.path
+    if worktree.branch is None:
+        run(folder, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    run(folder, "read-tree", "HEAD")
+    run(folder, "checkout-index", "--all", "--quiet")
+    run(folder, "worktree", "unlock", str(folder))
+
+
+def move(project: Project, path: Path, to: Path) -> None:
+    """`git worktree move`."""
+    run(project.repository, "worktree", "move", "--", str(path), str(to))
+
+
+def repair(folder: Path, *moved: Path) -> None:
+    """`git worktree repair`, run where the repository is, with the worktrees' new folders."""
+    run(folder, "worktree", "repair", "--", *(str(each) for each in moved))
+
+
+def prune(project: Project) -> None:
+    """`git worktree prune`: forget worktrees whose folders are gone."""
+    run(project.repository, "worktree", "prune")

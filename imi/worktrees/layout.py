@@ -1,0 +1,226 @@
+"""A project's folder: its trunk's worktree, one folder a task beside it, and how they are named.
+
+    ~/code/shop/trunk-main/  feat-login/  pr-7/  sync/  .imi-trash/
+
+The repository is in the trunk's folder (`trunk-main/.git`) or bare below the root (`.bare`, `.git`,
+`shop.git`). Every name is checked before git or the disk sees it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from imi import config
+from imi.worktrees import git, settings
+from imi.worktrees.clones import TRUNKS
+from imi.worktrees.git import GitError
+
+
+class LayoutError(Exception):
+    """A place or a name that cannot be used: one sentence, and what to do."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+class NoProjectError(LayoutError):
+    """There is no project here."""
+
+
+class NameRefusedError(LayoutError):
+    """A name that no folder or branch can have."""
+
+
+class PlainCloneError(LayoutError):
+    """A clone that is not in the layout; `folder` is its work tree."""
+
+    def __init__(self, folder: Path) -> None:
+        message = f"{folder} is a plain clone, which iMi leaves as it is"
+        super().__init__(message, f"make it a project: imi init --adopt {folder}")
+        self.folder = folder
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of work: how its folders and branches begin, and its work_type."""
+
+    folder: str
+    branch: str
+    work_type: str
+
+
+KINDS = {
+    "feat": Kind("feat-", "feat/", "feature"),
+    "fix": Kind("fix-", "fix/", "fix"),
+    "aiops": Kind("aiops-", "aiops/", "aiops"),
+    "devops": Kind("devops-", "devops/", "devops"),
+    "exp": Kind("exp-", "exp/", "experiment"),
+    "review": Kind("pr-", "pr/", "review"),
+}
+TRUNK = "trunk-"
+LONGEST = 200
+"""Bytes of a folder's name; file systems take 255, and the trash adds to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worktree:
+    """A worktree as git lists it: `branch` is short, None when detached. `locked` is git's reason ("" when it
+    has none); "initializing" is what git itself writes until the worktree is complete."""
+
+    path: Path
+    commit: str | None
+    branch: str | None
+    bare: bool
+    locked: str | None
+    prunable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project on this disk. `repository` is git's common directory, `remote_name` and `remote` (its URL) are
+    None where there is none, `trunk` is the default branch, and `trunk_path` the folder that holds it."""
+
+    root: Path
+    repository: Path
+    remote_name: str | None
+    remote: str | None
+    trunk: str
+    trunk_path: Path | None
+    worktrees: tuple[Worktree, ...]
+
+
+def find(start: Path) -> Project:
+    """The project at IMI_REPO_ROOT if that is set, else the one that `start` is in. NoProjectError,
+    PlainCloneError, config.ConfigError or GitError says why there is none."""
+    chosen = config.load().repo_root
+    if chosen is None:
+        return at(start)
+    try:
+        return at(chosen)
+    except LayoutError as error:
+        raise type(error)(f"IMI_REPO_ROOT: {error.message}", error.hint) from None
+
+
+def at(start: Path) -> Project:
+    """The project whose root `start` is, or that it is inside of."""
+    start = start.resolve()
+    if not start.is_dir():
+        raise NoProjectError(f"{start} is not a folder that is there")
+    for folder in (start, *start.parents):
+        inside = _way_in(folder)
+        if inside is not None:
+            return _project(git.common_dir(inside))
+    raise NoProjectError(f"{start} is in no project", "make one: imi init URL; or go into one's folder")
+
+
+def _way_in(folder: Path) -> Path | None:
+    """A work tree or bare repository that says which project the folder belongs to."""
+    if git.is_work_tree(folder) or _is_bare(folder):
+        return folder
+    try:
+        within = sorted(folder.iterdir())
+    except OSError:
+        return None
+    inside = (each for each in within if each.name.startswith(TRUNK) and git.is_work_tree(each))
+    bare = (each for each in within if each.suffix == ".git" or each.name == ".bare")
+    return next(inside, None) or next(filter(_is_bare, bare), None)
+
+
+def _is_bare(folder: Path) -> bool:
+    try:
+        return (folder / "HEAD").is_file() and all((folder / name).is_dir() for name in ("objects", "refs"))
+    except OSError:
+        return False
+
+
+def _project(repository: Path) -> Project:
+    found = worktrees(repository)
+    main = found[0]
+    trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
+    if trunks:
+        root = trunks[0].path.parent
+    elif main.bare:
+        root = repository if any(each.path.parent == repository for each in found[1:]) else repository.parent
+    else:
+        raise PlainCloneError(main.path)
+    chosen = settings.load().git_settings
+    names = git.remotes(repository)
+    remote = chosen.remote_name if chosen.remote_name in names else names[0] if len(names) == 1 else None
+    url = git.remote_url(repository, remote) if remote else None
+    trunk = _trunk(repository, remote, [each.branch for each in trunks], chosen.default_branch)
+    holder = next((each.path for each in found if each.branch == trunk and not each.bare), None)
+    return Project(root, repository, remote, url, trunk, holder, tuple(found))
+
+
+def _trunk(repository: Path, remote: str | None, held: list[str | None], default: str) -> str:
+    """The default branch: what the remote says, else what the trunk's folder holds, else a usual name."""
+    if remote:
+        tracking = f"refs/remotes/{remote}/"
+        said = git.run(repository, "symbolic-ref", "--quiet", f"{tracking}HEAD", accept=(0, 1, 128)).strip()
+        if said.startswith(tracking):
+            return said.removeprefix(tracking)
+    if held and held[0]:
+        return held[0]
+    there = {ref.name.removeprefix("refs/heads/") for ref in git.refs(repository, "refs/heads")}
+    return next((name for name in (default, *TRUNKS) if name in there), default)
+
+
+def worktrees(repository: Path) -> list[Worktree]:
+    """git's worktrees, the repository's own first."""
+    found = []
+    for block in git.run(repository, "worktree", "list", "--porcelain", "-z").split("\0\0"):
+        facts = dict(line.partition(" ")[::2] for line in block.split("\0") if line)
+        if facts:
+            branch = facts.get("branch")
+            found.append(
+                Worktree(
+                    Path(facts["worktree"]),
+                    facts.get("HEAD"),
+                    branch and branch.removeprefix("refs/heads/"),
+                    "bare" in facts,
+                    facts.get("locked"),
+                    "prunable" in facts,
+                )
+            )
+    return found
+
+
+def folder_name(kind: str, name: str) -> str:
+    """The folder of a task, such as feat-login; NameRefusedError for a name that could lead elsewhere."""
+    folder = KINDS[kind].folder + checked(name).replace("/", "-")
+    if len(folder.encode()) > LONGEST:
+        raise NameRefusedError(f"the name is longer than {LONGEST} bytes", "choose a shorter one")
+    return folder
+
+
+def branch_name(kind: str, name: str) -> str:
+    """The branch of a task, such as feat/login; NameRefusedError for one that git would not take."""
+    return checked_branch(KINDS[kind].branch + checked(name))
+
+
+def checked_branch(branch: str) -> str:
+    """A branch's name as it is, or NameRefusedError."""
+    checked(branch)
+    try:
+        git.run(Path("/"), "check-ref-format", f"refs/heads/{branch}")
+    except GitError:
+        raise NameRefusedError(f"git takes no branch called {branch}", "such as feat/login") from None
+    return branch
+
+
+def checked(name: str) -> str:
+    """A name as it is, or NameRefusedError: what could be an option, a path elsewhere, or steer a terminal."""
+    refused = None
+    if not name:
+        refused = "a name is not empty"
+    elif name.startswith("-"):
+        refused = f"a name does not begin with -, as {name} does"
+    elif not name.isprintable():
+        refused = f"{name!a} holds characters that are not printed"
+    elif any(part == "" or part.startswith(".") for part in name.split("/")):
+        refused = f"{name} is no name: no part of it may be empty or begin with a dot"
+    if refused:
+        raise NameRefusedError(refused, "letters, digits, - and / do, such as login or ui/login")
+    return name
