@@ -24,6 +24,16 @@ from imi.cli.outcome import USAGE, Failure
 # name: (module, what the list of commands says). A module holds `app`; a name that is not the module's own
 # is one of that app's commands.
 COMMANDS = {
+    "Worktrees": {
+        "init": ("worktrees", "Make a project's folder: from a URL, or from a clone."),
+        "feat": ("worktrees", "A folder and a branch for a feature."),
+        "fix": ("worktrees", "A folder and a branch for a fix."),
+        "aiops": ("worktrees", "A folder and a branch for work on agents."),
+        "devops": ("worktrees", "A folder and a branch for work on operations."),
+        "exp": ("worktrees", "A folder and a branch for an experiment."),
+        "review": ("worktrees", "A folder for a pull request's commits."),
+        "config": ("config_show", "The settings, and where each comes from."),
+    },
     "The server": {
         "up": ("up", "Run all of iMi in one process: database, API, bus."),
         "serve": ("up", "Run the API alone, for many processes or machines."),

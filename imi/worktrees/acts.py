@@ -1,7 +1,8 @@
 """git that writes: with the user's own settings, filters, hooks, credentials and network.
 
-The counterpart of git.py, for a repository that the user works in. No shell; names come checked (layout.py),
-references whole or as commits, and whatever could begin with a dash stands behind `--`. Failures are GitErrors.
+The counterpart of git.py, for a repository that the user works in. No shell; names come checked
+(layout.py), references whole or as commits, and whatever could begin with a dash stands behind `--`.
+Failures are GitErrors.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ The repository is in the trunk's folder (`trunk-main/.git`) or bare below the ro
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,8 +81,8 @@ class Worktree:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A project on this disk. `repository` is git's common directory, `remote_name` and `remote` (its URL) are
-    None where there is none, `trunk` is the default branch, and `trunk_path` the folder that holds it."""
+    """A project on this disk. `repository` is git's common directory, `remote_name` and `remote` (its URL)
+    are None where there is none, `trunk` is the default branch, and `trunk_path` the folder that holds it."""
 
     root: Path
     repository: Path
@@ -145,10 +147,18 @@ def _project(repository: Path) -> Project:
         root = repository if any(each.path.parent == repository for each in found[1:]) else repository.parent
     else:
         raise PlainCloneError(main.path)
+    return describe(repository, root, found)
+
+
+def describe(repository: Path, root: Path, found: list[Worktree]) -> Project:
+    """The project of a repository whose root and worktrees are known."""
+    trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
     chosen = settings.load().git_settings
     names = git.remotes(repository)
     remote = chosen.remote_name if chosen.remote_name in names else names[0] if len(names) == 1 else None
     url = git.remote_url(repository, remote) if remote else None
+    if url and not url.startswith("/") and not re.match(r"[^/]*:", url):
+        url = os.path.normpath(found[0].path / url)
     trunk = _trunk(repository, remote, [each.branch for each in trunks], chosen.default_branch)
     holder = next((each.path for each in found if each.branch == trunk and not each.bare), None)
     return Project(root, repository, remote, url, trunk, holder, tuple(found))
@@ -211,7 +221,7 @@ def checked_branch(branch: str) -> str:
 
 
 def checked(name: str) -> str:
-    """A name as it is, or NameRefusedError: what could be an option, a path elsewhere, or steer a terminal."""
+    """A name as it is, or NameRefusedError: it could be an option, lead elsewhere, or steer a terminal."""
     refused = None
     if not name:
         refused = "a name is not empty"

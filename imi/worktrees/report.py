@@ -22,18 +22,16 @@ Sender = Callable[[str, str, dict[str, Any]], Any]
 
 def worktree_body(
     *,
-    remote: str,
-    trunk: str,
-    trunk_path: str | None,
+    project: dict[str, Any],
     path: str,
     name: str,
     branch: str,
     work_type: str,
     ticket: str | None = None,
 ) -> dict[str, Any]:
-    """What a report of the kind `worktree` holds."""
+    """What a report of the kind `worktree` holds; `project` as `project_body` makes it."""
     return {
-        "project": project_body(remote, trunk, trunk_path),
+        "project": project,
         "work": {
             "branch_name": branch,
             "work_type": work_type,

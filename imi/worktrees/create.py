@@ -1,0 +1,126 @@
+"""Making worktrees: one folder and one branch a task, or the way to the one that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imi.worktrees import acts, git, layout, settings
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import LayoutError, NameRefusedError, Project, Worktree
+
+
+class TakenError(LayoutError):
+    """Something else is in the way: nothing was changed."""
+
+
+@dataclass(slots=True)
+class Made:
+    """A worktree to work in; `created` is False for one that was there. `notes` are sentences for people."""
+
+    project: Project
+    path: Path
+    branch: str
+    created: bool
+    notes: list[str] = field(default_factory=list)
+
+
+def task(project: Project, kind: str, name: str, branch: str | None = None, start: str | None = None) -> Made:
+    """The worktree of a task: the one that is there, else a new one, its branch from `start`, else from the
+    remote's branch of that name, else from the trunk. Of two processes that make one name, the second finds
+    what the first made. LayoutError or GitError says what is in the way."""
+    path = project.root / layout.folder_name(kind, name)
+    branch = layout.checked_branch(branch) if branch else layout.branch_name(kind, name)
+    there = _there(project.worktrees, path, branch)
+    if there and there.locked != acts.INITIALIZING:
+        return _switched(project, there, path, branch, start)
+    fetched = acts.fetch(project, settings.load().git_settings)
+    made = _make(project, path, branch, start)
+    made.notes += [fetched] if fetched else []
+    return made
+
+
+def review(project: Project, number: int) -> Made:
+    """The worktree of a pull or merge request: pr-N on pr/N from its head."""
+    name = str(number)
+    path = project.root / layout.folder_name("review", name)
+    branch = layout.branch_name("review", name)
+    there = _there(project.worktrees, path, branch)
+    if there and there.locked != acts.INITIALIZING:
+        return _switched(project, there, path, branch, None)
+    with acts.lock(project.repository, "fetch"):
+        commit = acts.fetch_review(project, number)
+    is_new = not _commits(project, f"refs/heads/{branch}")
+    return _make(project, path, branch, commit if is_new else None)
+
+
+def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
+    with acts.lock(project.repository, path.name):
+        there = _there(layout.worktrees(project.repository), path, branch)
+        if there and there.locked == acts.INITIALIZING:
+            acts.finish(there, branch)
+            return Made(project, path, branch, True, [f"{path.name} was left half made; it is complete now"])
+        if there:
+            return _switched(project, there, path, branch, None)
+        if path.is_symlink() or path.exists():
+            raise TakenError(f"{path} is there and is no worktree", "move it away, or choose another name")
+        acts.add(project, path, branch, _start(project, branch, start))
+    return Made(project, path, branch, True)
+
+
+def _there(found: tuple[Worktree, ...] | list[Worktree], path: Path, branch: str) -> Worktree | None:
+    """The worktree in the folder, or elsewhere on the branch. TakenError if the folder has another branch."""
+    for each in found:
+        if each.path == path:
+            half = each.locked == acts.INITIALIZING and each.branch is None
+            if each.prunable:
+                hint = "tidy up first: imi reconcile"
+                raise TakenError(f"git still knows {path}, but the folder is gone", hint)
+            if each.branch != branch and not half:
+                held = f"has {each.branch} checked out" if each.branch else "has no branch checked out"
+                raise TakenError(f"{path.name} {held}, not {branch}", "choose another name")
+            return each
+    on_branch = next((each for each in found if each.branch == branch and not each.bare), None)
+    if on_branch and on_branch.prunable:
+        raise TakenError(
+            f"{branch} was checked out in {on_branch.path}, which is gone", "tidy up first: imi reconcile"
+        )
+    return on_branch
+
+
+def _switched(project: Project, there: Worktree, path: Path, branch: str, start: str | None) -> Made:
+    if start:
+        raise TakenError(f"{branch} is there already; --from is for a new branch", "leave --from out")
+    notes = [] if there.path == path else [f"{branch} is checked out in {there.path}"]
+    return Made(project, there.path, branch, False, notes)
+
+
+def _commits(project: Project, *names: str) -> dict[str, str]:
+    """The commits of those references that there are."""
+    return {ref.name: ref.commit for ref in git.refs(project.repository, *names) if ref.name in names}
+
+
+def _start(project: Project, branch: str, chosen: str | None) -> str | None:
+    """Where a branch begins: None if it is there, else a commit, or the remote's branch of that name."""
+    heads, tracking = "refs/heads/", f"refs/remotes/{project.remote_name}/"
+    own, theirs = heads + project.trunk, tracking + project.trunk
+    there = _commits(project, heads + branch, tracking + branch, own, theirs)
+    if heads + branch in there:
+        if chosen and not chosen.startswith(there[heads + branch]):
+            raise TakenError(f"{branch} is there already; --from is for a new branch", "leave --from out")
+        return None
+    if chosen:
+        try:
+            question = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{chosen}^{{commit}}")
+            return git.run(project.repository, *question).strip()
+        except GitError:
+            raise NameRefusedError(f"--from: there is no commit {chosen}", "such as main or v1.2") from None
+    if tracking + branch in there:
+        return tracking + branch
+    if own in there and theirs in there:
+        ahead, behind = git.divergence(project.repository, there[theirs], there[own])
+        return there[own] if ahead and not behind else there[theirs]
+    trunk = there.get(theirs) or there.get(own)
+    if trunk is None:
+        raise TakenError(f"{project.trunk} has no commit yet", "make one, or say where to begin: --from")
+    return trunk
