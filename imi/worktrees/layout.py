@@ -212,7 +212,8 @@ def branch_name(kind: str, name: str) -> str:
 
 def checked_branch(branch: str) -> str:
     """A branch's name as it is, or NameRefusedError."""
-    checked(branch)
+    if len(checked(branch)) > 255:
+        raise NameRefusedError("the branch's name is longer than 255 characters", "choose a shorter one")
     try:
         git.run(Path("/"), "check-ref-format", f"refs/heads/{branch}")
     except GitError:

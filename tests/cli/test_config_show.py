@@ -1,0 +1,34 @@
+"""`imi config show`: where each value came from, and no secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import Imi
+
+
+def test_each_value_says_where_it_came_from(
+    imi: Imi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("IMI_API_KEY", "very-secret")
+    monkeypatch.setenv("IMI_AGENT", "ada")
+    (tmp_path / "iMi").mkdir()
+    (tmp_path / "iMi/config.toml").write_text("[git_settings]\nauto_fetch = false\n")
+    rows = {row["setting"]: (row["value"], row["source"]) for row in imi.data("config", "show")["settings"]}
+    assert rows["git_settings.auto_fetch"] == (False, "config.toml")
+    assert rows["git_settings.remote_name"] == ("origin", "default")
+    assert rows["IMI_AGENT"] == ("ada", "environment")
+    assert rows["IMI_PORT"] == (8400, "default")
+    assert rows["IMI_API_KEY"] == ("set, not shown", "environment")
+    shown = imi("config", "show")
+    assert "auto_fetch" in shown.out and "very-secret" not in shown.out + shown.err
+
+
+def test_a_setting_that_cannot_be_used(imi: Imi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "iMi").mkdir()
+    (tmp_path / "iMi/config.toml").write_text("[git_settings]\nauto_fech = false\n")
+    assert "auto_fetch" in str(imi.error(1, "config", "show")["message"])
