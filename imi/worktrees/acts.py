@@ -27,16 +27,18 @@ PATIENCE = 60.0
 INITIALIZING = "initializing"
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """What git prints, run in `folder`. GitError with git's last words unless it succeeds."""
+def run(folder: Path, *arguments: str, fed: str = "", held: int | None = None) -> str:
+    """What git prints, run in `folder`, `fed` its standard input. GitError with git's last words unless it
+    succeeds. git holds the lock `held` too: when imi is killed it is free only after git has ended."""
     try:
         done = subprocess.run(
             ("git", *arguments),
             cwd=folder,
             env={name: value for name, value in os.environ.items() if name not in REDIRECTS},
-            stdin=subprocess.DEVNULL,
+            input=fed.encode(errors="surrogateescape"),
             capture_output=True,
             check=False,
+            pass_fds=() if held is None else (held,),
         )
     except FileNotFoundError:
         missing = "git is not installed" if folder.is_dir() else f"{folder} is not there"
@@ -52,9 +54,9 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 @contextmanager
-def lock(repository: Path, name: str) -> Iterator[None]:
+def lock(repository: Path, name: str) -> Iterator[int]:
     """Only one process at a time does what `name` says in this repository; it is free again when the process
-    ends, however it ends. GitError after a minute of waiting."""
+    ends, however it ends. Answers the lock's descriptor. GitError after a minute of waiting."""
     folder = repository / "imi"
     try:
         folder.mkdir(exist_ok=True)
@@ -71,7 +73,7 @@ def lock(repository: Path, name: str) -> Iterator[None]:
                 if time.monotonic() > until:
                     raise GitError(f"another imi has been at {name} for a minute") from None
                 time.sleep(0.02)
-        yield
+        yield opened.fileno()
 
 
 def clone(url: str, folder: Path, remote_name: str) -> None:
@@ -107,25 +109,28 @@ def fetch_review(project: Project, number: int) -> str:
     return git.run(project.repository, "rev-parse", "--verify", kept).strip()
 
 
-def add(project: Project, path: Path, branch: str, start: str | None) -> None:
+def add(project: Project, path: Path, branch: str, start: str | None, held: int) -> None:
     """`git worktree add`: on the branch that is there, or with `start` (a commit, or a whole remote-tracking
-    reference, which the branch then follows) on a new one."""
+    reference, which the branch then follows) on a new one. `held` is the folder's lock."""
     if start is None:
-        run(project.repository, "worktree", "add", "--quiet", "--", str(path), branch)
+        run(project.repository, "worktree", "add", "--quiet", "--", str(path), branch, held=held)
         return
     tracking = "--track" if start.startswith("refs/remotes/") else "--no-track"
     new = ("worktree", "add", "--quiet", tracking, "-b", branch, "--", str(path), start)
-    run(project.repository, *new)
+    run(project.repository, *new, held=held)
 
 
 def finish(worktree: Worktree, branch: str) -> None:
-    """Complete a worktree whose making was killed. What is in the folder stays as it is; what is missing is
-    checked out."""
+    """Complete a worktree whose making was killed, under the folder's lock: so no git is at it any more, and
+    a lock of the index is a dead one's. What is in the folder stays as it is; what is missing is checked
+    out."""
     folder = worktree.path
+    dead = ("rev-parse", "--path-format=absolute", "--git-path", "index.lock")
+    Path(run(folder, *dead).removesuffix("\n")).unlink(missing_ok=True)
     if worktree.branch is None:
         run(folder, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
     run(folder, "read-tree", "HEAD")
-    run(folder, "checkout-index", "--all", "--quiet")
+    run(folder, "checkout-index", "-z", "--stdin", fed=run(folder, "ls-files", "-z", "--deleted"))
     run(folder, "worktree", "unlock", str(folder))
 
 

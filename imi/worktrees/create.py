@@ -55,7 +55,7 @@ def review(project: Project, number: int) -> Made:
 
 
 def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
-    with acts.lock(project.repository, path.name):
+    with acts.lock(project.repository, path.name) as held:
         there = _there(layout.worktrees(project.repository), path, branch)
         if there and there.locked == acts.INITIALIZING:
             acts.finish(there, branch)
@@ -64,7 +64,7 @@ def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
             return _switched(project, there, path, branch, None)
         if path.is_symlink() or path.exists():
             raise TakenError(f"{path} is there and is no worktree", "move it away, or choose another name")
-        acts.add(project, path, branch, _start(project, branch, start))
+        acts.add(project, path, branch, _start(project, branch, start), held)
     return Made(project, path, branch, True)
 
 
