@@ -91,7 +91,7 @@ def deliver(api: Api) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 def _is_final(failure: Failure) -> bool:
     """Whether the server would never take it, whoever sends it and whenever."""
-    known = failure.code not in ("UNAUTHENTICATED", "FORBIDDEN", "RATE_LIMITED")
+    known = failure.code not in ("UNAUTHENTICATED", "FORBIDDEN", "TOO_MANY_REQUESTS")
     return known and failure.exit_code in (USAGE, NOT_FOUND, CONFLICT)
 
 
