@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ def finished(api: Api, made: Made, kind: str | None = None, ticket: str | None =
         else:
             body = report.worktree_body(
                 project=place,
-                path=str(made.path),
+                path=os.fsencode(made.path).decode(errors="replace"),
                 name=made.path.name,
                 branch=made.branch,
                 work_type=layout.KINDS[kind].work_type,

@@ -59,6 +59,8 @@ def _clone(url: str, source: str) -> Made:
         root.mkdir()
     except FileExistsError:
         hint = f"if it is the project: imi init {name}; else move it away"
+        if (root / CLONING).exists():
+            hint = f"a clone into it is under way, or was killed: if none is, remove {root / CLONING} and it"
         raise TakenError(f"{root} is there already", hint) from None
     except OSError as error:
         raise GitError(f"{root}: {error.strerror}") from None

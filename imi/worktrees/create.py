@@ -117,7 +117,7 @@ def _start(project: Project, branch: str, chosen: str | None) -> str | None:
             raise NameRefusedError(f"--from: there is no commit {chosen}", "such as main or v1.2") from None
     if tracking + branch in there:
         return tracking + branch
-    if own in there and theirs in there:
+    if own in there and theirs in there and there[own] != there[theirs]:
         ahead, behind = git.divergence(project.repository, there[theirs], there[own])
         return there[own] if ahead and not behind else there[theirs]
     trunk = there.get(theirs) or there.get(own)

@@ -75,6 +75,14 @@ def test_a_failed_clone_leaves_nothing(imi: Imi, tmp_path: Path, monkeypatch: py
     assert imi.error(3, "init", "nowhere")["code"] == "NOT_FOUND"
 
 
+def test_a_clone_that_was_killed_is_explained(
+    imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / origin.stem / ".imi-clone").mkdir(parents=True)
+    assert "was killed" in str(imi.error(4, "init", origin)["hint"])
+
+
 def test_feat_makes_a_worktree_a_work_item_and_the_tickets_link(
     imi: Imi, git: Git, root: Path, origin: Path
 ) -> None:
