@@ -126,8 +126,19 @@ def _way_in(folder: Path) -> Path | None:
     except OSError:
         return None
     inside = (each for each in within if each.name.startswith(TRUNK) and git.is_work_tree(each))
-    bare = (each for each in within if each.suffix == ".git" or each.name == ".bare")
-    return next(inside, None) or next(filter(_is_bare, bare), None)
+    bare = (each for each in within if each.name == ".bare" and _is_bare(each))
+    named = (each for each in within if each.suffix == ".git" and _has_beside(each))
+    return next(inside, None) or next(bare, None) or next(named, None)
+
+
+def _has_beside(repository: Path) -> bool:
+    """Whether a bare repository has worktrees beside it: among others' repositories it is one of them."""
+    try:
+        return _is_bare(repository) and any(
+            each.path.parent == repository.parent for each in worktrees(repository)[1:]
+        )
+    except GitError:
+        return False
 
 
 def _is_bare(folder: Path) -> bool:
