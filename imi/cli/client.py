@@ -89,7 +89,7 @@ class Api:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
     ) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
-        return self._judge(self._send(method, path, body, query))
+        return self._judge(self._send(method, path, body, query, headers))
 
     def text(self, path: str, **query: Any) -> str:
         """The text of a GET that answers plain text."""
@@ -99,7 +99,9 @@ class Api:
         self._judge(answer)
         raise self._not_imi(answer)
 
-    def _send(self, method: str, path: str, body: Any, query: dict[str, Any]) -> httpx.Response:
+    def _send(
+        self, method: str, path: str, body: Any, query: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         import httpx
 
         params = _params(query)
