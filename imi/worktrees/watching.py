@@ -146,7 +146,8 @@ class Watcher:
 
     def _walk(self, folder: str, root: str) -> list[str]:
         """Take in a folder and those below it; the files in them."""
-        files, left = [], [folder]
+        files: list[str] = []
+        left = [folder]
         while left:
             at = left.pop()
             if self.folders.get(at, root) != root or (at != root and at in self.roots):
