@@ -57,7 +57,7 @@ class Pending:
 
     def take(self, change: Change) -> None:
         """Count a change of a file."""
-        if change.kind in ("git", "gone"):
+        if change.kind == "git" or change.kind == "gone":
             return
         known = self.files.pop(change.path, None)
         if known is None and len(self.files) >= PATHS:
@@ -76,7 +76,8 @@ class Pending:
 
 class Batcher:
     """Gathers changes and reports them from a thread of its own, which sleeps while nothing happens. Used as
-    a context: its end reports what is left. An error of the reporter ends it and comes out of the next call."""
+    a context: its end reports what is left. An error of the reporter ends it and comes out of the next
+    call."""
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter

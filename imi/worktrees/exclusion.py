@@ -1,7 +1,7 @@
 """Patterns of what is not watched, as gitignore writes them.
 
-`name` matches at any depth, `a/b` and `/name` only from the root, `name/` only folders; `*` and `?` stay inside
-one name, `**` crosses them; `!` takes back what an earlier pattern excluded. The last match decides.
+`name` matches at any depth, `a/b` and `/name` only from the root, `name/` only folders; `*` and `?` stay
+inside one name, `**` crosses them; `!` takes back what an earlier pattern excluded. The last match decides.
 """
 
 from __future__ import annotations

@@ -83,8 +83,9 @@ def snapshot(folder: str) -> Snapshot:
                     at = entry.stat(follow_symlinks=False)
                 except OSError:  # gone meanwhile
                     continue
-                folder_only = entry.is_dir(follow_symlinks=False)
-                seen[entry.name] = (0, 0, at.st_ino) if folder_only else (at.st_ctime_ns, at.st_size, at.st_ino)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                times = (0, 0) if is_folder else (at.st_ctime_ns, at.st_size)
+                seen[entry.name] = (*times, at.st_ino)
     except OSError:
         return seen
     return seen
