@@ -24,7 +24,8 @@ from imi.worktrees.tree import Change, Kind, Raw, Tree, is_utf8
 
 __all__ = ["Change", "Kind", "Watcher"]
 
-STEP, DEBOUNCE = 4, 20  # milliseconds
+STEP, DEBOUNCE, BELL = 4, 20, 300  # milliseconds
+TICK = 0.1  # seconds; a file's times may lag behind the clock
 REST = 10  # building instances may take one part in so many of the time
 LIMIT = "file watch limit"
 FULL = (
@@ -36,7 +37,7 @@ FULL = (
 class Watcher:
     """The worktrees, watched from here on until `stop`. Their paths are absolute, links in them resolved.
     `warn` is called with a sentence when something cannot be watched. `add`, `remove` and `stop` may be
-    called from any thread."""
+    called from any thread. OSError when there is no inotify instance to be had."""
 
     def __init__(
         self, worktrees: Iterable[Path], exclude: Sequence[str], warn: Callable[[str], None]
@@ -134,11 +135,11 @@ class Watcher:
         return found + self.tree.read_again()
 
     def _start_again(self) -> list[Change]:
-        """After a name that watchfiles cannot tell: poll the folders with such names, and let every worktree's
-        state be read, because the instance has dropped what it had not told."""
+        """After a name that watchfiles cannot tell: poll the folders with such names, and let the state of
+        every worktree be read, because the instance has dropped what it had not told."""
         for root in list(self.tree.roots):
             self.tree.walk(root, root)
-        old, self.instance = self.instance, self._build(since=self.heard)
+        old, self.instance = self.instance, self._build(since=self.heard - TICK)
         old.close()
         moment = datetime.now(UTC)
         return [Change(Path(root), "", "git", moment) for root in self.tree.roots]
@@ -152,8 +153,11 @@ class Watcher:
             folders = [each for each in seen if each not in tree.odd and is_utf8(each)]
             watched = folders[: self.limit]
             try:
-                instance = RustNotify([self.bell, *watched], False, False, 0, False, False)
+                # without any watch even the bell has to be polled
+                instance = RustNotify([self.bell, *watched], False, self.limit == 0, BELL, False, False)
                 break
+            except WatchfilesRustInternalError as error:
+                raise OSError(f"{error}; see the sysctl fs.inotify.max_user_instances") from None
             except OSError as error:
                 if LIMIT in str(error) and watched:
                     self.limit = len(watched) * 3 // 4
