@@ -113,7 +113,10 @@ class Tree:
         moment, found = datetime.now(UTC), []
         for folder in folders:
             if root := self.folders.get(folder):
+                before = len(self.folders)
                 found += self._added(folder, root, moment)
+                if len(self.folders) > before:  # more appeared, again unwatched
+                    self.unread.add(folder)
             elif folder in self.git and _readable(folder):
                 for name in os.listdir(folder):  # noqa: PTH208
                     found += self._git_changes(f"{folder}/{name}", moment)

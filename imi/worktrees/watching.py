@@ -90,7 +90,7 @@ class Watcher:
                     order(root)
                     if root in self.tree.roots:  # what happened in it until it is watched is not told
                         found.append(Change(Path(root), "", "git", datetime.now(UTC)))
-                if self.tree.stale and self._may_build():
+                while self.tree.stale and self._may_build():
                     found += self._renew()
                 if found:
                     yield list(dict.fromkeys(found))

@@ -116,6 +116,7 @@ def test_new_folders_and_what_was_written_in_them_at_once(start: Start, folder: 
         (below / "file").write_text("f")
     for number in range(30):
         seen.has(folder, "added", f"made/{number}/below/file")
+    seen.until(lambda: not seen.watcher.tree.stale)
     (folder / "made" / "7" / "below" / "file").write_text("again")
     seen.has(folder, "modified", "made/7/below/file")
 
