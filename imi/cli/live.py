@@ -23,8 +23,8 @@ DONE = {"added": "+", "modified": "~", "deleted": "-"}
 
 
 class View:
-    """Used as a context. On a terminal a table, newest first, drawn again at once when something changed and
-    every `interval` seconds, because ages grow; in a pipe a line a change. `agent` says who works in a
+    """Used as a context. On a terminal a table, newest first, drawn again at once when something changed,
+    and when ages have grown, looked at every `interval` seconds; in a pipe a line a change. `agent` says who works in a
     worktree."""
 
     def __init__(self, agent: Callable[[Path], str | None], interval: float) -> None:
@@ -69,40 +69,53 @@ class View:
         who = self.agent(change.worktree) or "-"
         return plain(f"{at:%H:%M:%S}  {change.worktree.name}  {who}  {DONE[change.kind]} {change.path}")
 
-    def table(self, room: int) -> RenderableType:
-        """The newest changes, as many rows as there is room for."""
-        from rich.table import Table
-        from rich.text import Text
-
-        drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=True)
-        drawn.add_column("worktree", ratio=3)
-        drawn.add_column("agent", ratio=2)
-        drawn.add_column("file", ratio=6)
-        drawn.add_column("age", justify="right", width=4)
+    def rows(self, room: int) -> list[tuple[str, str, str, str]]:
+        """The newest changes as worktree, agent, file and age; as many as there is room for."""
         now = datetime.now(UTC)
         with self.changed:
             newest = list(self.files.values())[: -max(1, room) - 1 : -1]
-        for change in newest:
-            seconds = max(0.0, (now - change.moment).total_seconds())
-            name, who = plain(change.worktree.name), plain(self.agent(change.worktree))
-            cells = (name, who, f"{DONE[change.kind]} {_tail(plain(change.path))}", age(seconds))
-            drawn.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
-        return drawn
+        return [
+            (
+                plain(change.worktree.name),
+                plain(self.agent(change.worktree)),
+                f"{DONE[change.kind]} {_tail(plain(change.path))}",
+                age(max(0.0, (now - change.moment).total_seconds())),
+            )
+            for change in newest
+        ]
 
     def _draw(self) -> None:
         from rich.live import Live
 
         terminal = console()
+        drawn: object = None
         with Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
                 with self.changed:
                     if not self.dirty and not self.ended:
                         self.changed.wait(self.interval)
                     self.dirty, ended = False, self.ended
-                live.update(self.table(terminal.height - 2), refresh=True)
+                rows = self.rows(terminal.height - 2)
+                if (rows, terminal.size) != drawn:
+                    drawn = rows, terminal.size
+                    live.update(_table(rows), refresh=True)
                 if ended:
                     return
                 time.sleep(FRAME)
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", expand=True)
+    table.add_column("worktree", ratio=3)
+    table.add_column("agent", ratio=2)
+    table.add_column("file", ratio=6)
+    table.add_column("age", justify="right", width=4)
+    for row in rows:
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    return table
 
 
 def _tail(path: str) -> str:

@@ -24,7 +24,7 @@ from imi.worktrees.tree import Change, Kind, Raw, Tree, is_utf8
 
 __all__ = ["Change", "Kind", "Watcher"]
 
-STEP, DEBOUNCE, BELL = 4, 20, 300  # milliseconds
+STEP, DEBOUNCE, BELL = 5, 20, 300  # milliseconds
 TICK = 0.1  # seconds; a file's times may lag behind the clock
 REST = 10  # building instances may take one part in so many of the time
 LIMIT = "file watch limit"
