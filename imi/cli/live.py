@@ -23,9 +23,9 @@ DONE = {"added": "+", "modified": "~", "deleted": "-"}
 
 
 class View:
-    """Used as a context. On a terminal a table, newest first, drawn again at once when something changed,
-    and when ages have grown, looked at every `interval` seconds; in a pipe a line a change. `agent` says who works in a
-    worktree."""
+    """Used as a context. On a terminal a table, newest first, drawn again at once when something changed, and
+    when ages have grown, looked at every `interval` seconds; in a pipe a line a change. `agent` says who
+    works in a worktree."""
 
     def __init__(self, agent: Callable[[Path], str | None], interval: float) -> None:
         self.agent, self.interval = agent, interval
