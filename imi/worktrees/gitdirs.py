@@ -57,7 +57,7 @@ def touched(path: str, dirs: Iterable[GitDir]) -> list[tuple[str, str]]:
         return []
     found = []
     for each in dirs:
-        reference = os.path.relpath(path, each.common)
+        reference = path[len(each.common) + 1 :]
         if (
             (folder == each.own and name in OWN)
             or (folder == each.common and name == "packed-refs")

@@ -40,6 +40,7 @@ class Tree:
         self.git: dict[str, None] = {}  # the folders in which git keeps state
         self.odd: set[str] = set()  # folders with names in them that are not UTF-8
         self.stale = False  # what is watched is no longer what is here
+        self.arrived: set[str] = set()  # worktrees of which only the state is told, once they are watched
         self.unread: set[str] = set()  # folders in which something may have happened before they were watched
 
     def adopt(self, root: str) -> None:
@@ -48,6 +49,7 @@ class Tree:
         if found:
             self.git |= dict.fromkeys(found.folders())
         self.walk(root, root)
+        self.arrived.add(root)
         self.stale = True
 
     def drop(self, root: str) -> None:
@@ -110,7 +112,9 @@ class Tree:
     def read_again(self) -> list[Change]:
         """The changes in folders that were not watched when they appeared."""
         folders, self.unread = self.unread, set()
-        moment, found = datetime.now(UTC), []
+        arrived, self.arrived = self.arrived & self.roots.keys(), set()
+        moment = datetime.now(UTC)
+        found = [Change(Path(root), "", "git", moment) for root in arrived]
         for folder in folders:
             if root := self.folders.get(folder):
                 before = len(self.folders)
@@ -137,10 +141,11 @@ class Tree:
         if not os.path.lexists(path):
             if {ADDED, DELETED} <= kinds and path not in self.folders:
                 return []  # it came and went
-            inside = [each for each in self.folders if each.startswith(f"{path}/")]
-            for each in (path, *inside):
-                self.folders.pop(each, None)
-            self.stale |= bool(inside)  # moved away: they are still watched, under their old paths
+            if self.folders.pop(path, None):
+                inside = [each for each in self.folders if each.startswith(f"{path}/")]
+                for each in inside:
+                    del self.folders[each]
+                self.stale |= bool(inside)  # moved away: they are still watched, under their old paths
             return (
                 [] if self.exclusion.covers(below, True) else [Change(Path(root), below, "deleted", moment)]
             )

@@ -27,6 +27,7 @@ __all__ = ["Change", "Kind", "Watcher"]
 STEP, DEBOUNCE, BELL = 5, 20, 300  # milliseconds
 TICK = 0.1  # seconds; a file's times may lag behind the clock
 REST = 10  # building instances may take one part in so many of the time
+TRIES = 20  # to build one while folders go away
 LIMIT = "file watch limit"
 FULL = (
     "out of inotify watches: {} folders cannot be watched and are looked at every few seconds instead; "
@@ -55,6 +56,7 @@ class Watcher:
         for root in worktrees:
             self.tree.adopt(os.fspath(root))
         self.instance = self._build()
+        self.tree.arrived.clear()
 
     def add(self, root: Path) -> None:
         """Watch this worktree too."""
@@ -72,24 +74,28 @@ class Watcher:
         self._ring()
 
     def changes(self) -> Iterator[list[Change]]:
-        """What happens, in lists that are not empty, each at once."""
+        """What happens, in lists that are not empty, each at once. Of a worktree that was added, its state is
+        told (`git`) when it is watched. Ctrl-C is a KeyboardInterrupt."""
         try:
             while not self.ended:
                 try:
                     raw = self.instance.watch(DEBOUNCE, STEP, 0, None)
+                    if raw == "signal":  # watchfiles keeps the exception to itself
+                        raise KeyboardInterrupt
                     found = self.tree.judge(raw) if isinstance(raw, set) else []
                 except (
                     WatchfilesRustInternalError
                 ):  # a name that is not UTF-8: the instance is of no more use
                     found = self._start_again()
                 self.heard = time.time()
+                if not Path(self.bell).exists():  # somebody tidied up
+                    Path(self.bell).mkdir(parents=True)
+                    self.tree.stale = True
                 while self.polled:
                     found += self.tree.judge(self.polled.popleft())
                 while self.orders:
                     order, root = self.orders.popleft()
                     order(root)
-                    if root in self.tree.roots:  # what happened in it until it is watched is not told
-                        found.append(Change(Path(root), "", "git", datetime.now(UTC)))
                 while self.tree.stale and self._may_build():
                     found += self._renew()
                 if found:
@@ -147,7 +153,7 @@ class Watcher:
     def _build(self, since: float | None = None) -> RustNotify:
         """An instance for all folders that can be watched; the others are polled. What changed in these after
         `since` (epoch seconds) is told."""
-        began, tree = time.monotonic(), self.tree
+        began, tree, tries = time.monotonic(), self.tree, TRIES
         while True:
             seen = dict.fromkeys((*tree.git, *tree.folders))
             folders = [each for each in seen if each not in tree.odd and is_utf8(each)]
@@ -161,8 +167,9 @@ class Watcher:
             except OSError as error:
                 if LIMIT in str(error) and watched:
                     self.limit = len(watched) * 3 // 4
-                elif isinstance(error, FileNotFoundError | PermissionError):  # since it was listed
-                    tree.prune()
+                elif isinstance(error, FileNotFoundError | PermissionError) and tries:
+                    tries -= 1
+                    tree.prune()  # since it was listed, something changed
                 else:
                     raise
         tree.stale = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -231,6 +232,43 @@ def test_a_build_loses_no_last_state(start: Start, folder: Path) -> None:
     seen.has(folder, "added", "src/done")
     last: dict[str, str] = {path: kind for kind, path in seen.of(folder)}
     assert {path for path, kind in last.items() if kind != "deleted"} <= {"src/done", "src/4999.o"}
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from imi.worktrees.watching import Watcher
+watcher = Watcher([Path(sys.argv[1])], [], print)
+print("ready", flush=True)
+try:
+    for changes in watcher.changes():
+        print(changes, flush=True)
+except KeyboardInterrupt:
+    print("interrupted", Path(watcher.bell).exists(), flush=True)
+"""
+
+
+def test_an_interrupt_ends_it_and_nothing_is_left(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "ready\n"
+        (folder / "file").write_text("f")
+        assert "'file'" in process.stdout.readline()  # from here on it waits in watchfiles
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted False\n"
+    assert process.wait(DEADLINE) == 0
+
+
+def test_its_own_folder_may_be_tidied_away(start: Start, folder: Path) -> None:
+    seen = start(folder)
+    shutil.rmtree(seen.watcher.bell)
+    (folder / "file").write_text("f")
+    seen.has(folder, "added", "file")
+    seen.watcher.add(folder / "src")
+    seen.has(folder / "src", "git", "")
 
 
 LIMITED = """
