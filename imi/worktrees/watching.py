@@ -90,14 +90,8 @@ class Watcher:
                 self.heard = time.time()
                 if not Path(self.bell).exists():  # somebody tidied up
                     Path(self.bell).mkdir(parents=True)
-                    self.tree.stale = True
-                while self.polled:
-                    found += self.tree.judge(self.polled.popleft())
-                while self.orders:
-                    order, root = self.orders.popleft()
-                    order(root)
-                while self.tree.stale and self._may_build():
-                    found += self._renew()
+                    self.tree.stale, self.built = True, 0.0  # at once: nothing else would wake this thread
+                found += self._catch_up()
                 if found:
                     yield list(dict.fromkeys(found))
         finally:
@@ -106,6 +100,20 @@ class Watcher:
                 self.alarm.cancel()
             self.instance.close()
             self.bells.cleanup()
+
+    def _catch_up(self) -> list[Change]:
+        """What was polled or ordered, and a new instance when one is due: as it may swallow the bell, the
+        others are looked at again after it."""
+        found: list[Change] = []
+        while True:
+            while self.polled:
+                found += self.tree.judge(self.polled.popleft())
+            while self.orders:
+                order, root = self.orders.popleft()
+                order(root)
+            if not (self.tree.stale and self._may_build()):
+                return found
+            found += self._renew()
 
     def _adopt(self, root: str) -> None:
         if root not in self.tree.roots:
