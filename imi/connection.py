@@ -25,9 +25,13 @@ class Connection(NamedTuple):
 
     @property
     def client(self) -> dict[str, Any]:
-        """What makes an httpx.Client or AsyncClient of it."""
+        """What makes an httpx.Client or AsyncClient of it. Raises ConfigError."""
         import httpx
 
+        try:
+            httpx.URL(self.url)  # is stricter with hosts than `find`
+        except httpx.InvalidURL:
+            raise ConfigError(_no_url(self.url)) from None
         # A key for this machine takes no way round through a proxy. Plain http has no certificate to check,
         # and loading them costs 25 ms.
         return {
@@ -43,23 +47,25 @@ def find(
     settings: Settings, agent: str | None = None, api_url: str | None = None, api_key: str | None = None
 ) -> Connection:
     """The server as the arguments, then the settings, then what `imi up` left say. Raises ConfigError."""
-    import httpx
-
     url = (api_url or settings.api_url or _left(settings.data_dir, "server.url") or DEFAULT_URL).rstrip("/")
     try:
+        url.encode()  # bytes that are not UTF-8 came as lone surrogates
         parts = urlsplit(url)
-        httpx.URL(url)  # is stricter with hosts
         here = is_loopback(parts.hostname)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except (ValueError, httpx.InvalidURL):
+    except ValueError:
         valid = False
     if not valid:
-        raise ConfigError(f"{url} is no URL of a server, such as {DEFAULT_URL}")
+        raise ConfigError(_no_url(url))
     actor = agent or settings.agent or f"{_user()}@{socket.gethostname()}"
     key = api_key or settings.api_key or (_left(settings.data_dir, "admin.key") if here else None)
     if not all(value.isascii() and value.isprintable() for value in _headers(actor, key).values()):
         raise ConfigError("an agent's name and a key are printable ASCII")
     return Connection(url, actor, key, here)
+
+
+def _no_url(url: str) -> str:
+    return f"{url} is no URL of a server, such as {DEFAULT_URL}"
 
 
 def _headers(actor: str, key: str | None) -> dict[str, str]:

@@ -57,7 +57,8 @@ $$;
 comment on function logic.work_document is 'One work item as the API shows it';
 
 create or replace function logic.work_matching(
-  p_project_id uuid, p_owner_id text, p_work_type text, p_status text, p_active text, p_source_ref text, p_host text
+  p_project_id uuid, p_owner_id text, p_work_type text, p_status text, p_active text, p_source_ref text, p_host text,
+  p_branch_name text
 ) returns setof imi.work_items
 language sql
 stable
@@ -68,6 +69,7 @@ as $$
     and (p_work_type is null or item.work_type = p_work_type)
     and (p_source_ref is null or item.source_ref = p_source_ref)
     and (p_host is null or item.host = p_host)
+    and (p_branch_name is null or item.branch_name = p_branch_name)
     and (p_status is null or logic.work_status(item) = p_status)
     and case coalesce(p_active, case when p_status in ('merged', 'abandoned', 'superseded') then 'all' else 'true' end)
       when 'true' then item.active
@@ -75,7 +77,7 @@ as $$
       else true
     end
 $$;
-comment on function logic.work_matching is 'Work items by project, owner, type, status, source and host; active ones unless said otherwise';
+comment on function logic.work_matching is 'Work items by project, owner, type, status, source, host and branch; active ones unless said otherwise';
 
 create or replace function logic.work_lock(p_work_item_id uuid) returns imi.work_items
 language plpgsql
@@ -222,6 +224,7 @@ create or replace function api.work_list(
   p_active text default null,
   p_source_ref text default null,
   p_host text default null,
+  p_branch_name text default null,
   p_offset integer default null,
   p_limit integer default null
 ) returns json
@@ -237,13 +240,15 @@ begin
       select row_to_json(document)
       from (
         select matching.id
-        from logic.work_matching(p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host) as matching
+        from logic.work_matching(
+          p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host, p_branch_name) as matching
         order by matching.created_at desc, matching.id desc
         offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
       ) as page
       join logic.work_documents as document using (id)
       order by document.created_at desc, document.id desc),
-    (select count(*) from logic.work_matching(p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host)),
+    (select count(*) from logic.work_matching(
+      p_project_id, p_owner_id, p_work_type, p_status, p_active, p_source_ref, p_host, p_branch_name)),
     p_offset, p_limit);
 end
 $$;

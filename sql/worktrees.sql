@@ -16,8 +16,9 @@ as $$
 $$;
 comment on function logic.worktree_document is 'A worktree as the API shows it';
 
-create or replace function logic.worktrees_matching(p_project_id uuid, p_work_item_id uuid, p_host text, p_active text)
-returns setof imi.worktrees
+create or replace function logic.worktrees_matching(
+  p_project_id uuid, p_work_item_id uuid, p_host text, p_path text, p_active text
+) returns setof imi.worktrees
 language sql
 stable
 as $$
@@ -25,9 +26,10 @@ as $$
   where (p_project_id is null or worktrees.project_id = p_project_id)
     and (p_work_item_id is null or worktrees.work_item_id = p_work_item_id)
     and (p_host is null or worktrees.host = p_host)
+    and (p_path is null or worktrees.path = p_path)
     and (coalesce(p_active, 'true') = 'all' or (worktrees.removed_at is null) = (coalesce(p_active, 'true') = 'true'))
 $$;
-comment on function logic.worktrees_matching is 'Worktrees by project, work item and host; those that exist unless said otherwise';
+comment on function logic.worktrees_matching is 'Worktrees by project, work item, host and path; those that exist unless said otherwise';
 
 create or replace function logic.worktree_lock(p_worktree_id uuid) returns imi.worktrees
 language plpgsql
@@ -134,6 +136,7 @@ create or replace function api.worktree_list(
   p_project_id uuid default null,
   p_work_item_id uuid default null,
   p_host text default null,
+  p_path text default null,
   p_active text default null,
   p_offset integer default null,
   p_limit integer default null
@@ -146,10 +149,10 @@ as $$
   select logic.page(
     array(
       select logic.worktree_document(matching)
-      from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_active) as matching
+      from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_path, p_active) as matching
       order by matching.created_at desc, matching.id desc
       offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)),
-    (select count(*) from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_active)), p_offset, p_limit)
+    (select count(*) from logic.worktrees_matching(p_project_id, p_work_item_id, p_host, p_path, p_active)), p_offset, p_limit)
 $$;
 comment on function api.worktree_list is 'GET /api/v1/worktrees: newest first';
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from imi.cli.adminkey import file_in
-from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure, usage
+from imi.cli.outcome import UNREACHABLE, Failure, usage
+from imi.cli.refusals import refusal, text
 from imi.cli.render import Bar
 from imi.rules import UUID
 
@@ -19,17 +23,7 @@ if TYPE_CHECKING:
     from imi.config import Settings
     from imi.connection import Connection
 
-EXIT = {
-    **dict.fromkeys((400, 413, 415), USAGE),
-    **dict.fromkeys((401, 403, 409, 410, 429), CONFLICT),
-    404: NOT_FOUND,
-    503: UNREACHABLE,
-}
-HINTS = {
-    401: "give a key: --api-key or IMI_API_KEY; `imi up` writes one to its data directory (IMI_DATA_DIR)",
-    429: "wait a minute and try again",
-    503: "the server is there, but not its database; try again in a moment",
-}
+SEE = "see --agent, --api-url and --api-key"
 PAGE = 1000
 """How many items a page asks for when all of a list is wanted; the server may answer fewer."""
 
@@ -45,8 +39,6 @@ class Reply(NamedTuple):
 @contextmanager
 def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quiet: bool) -> Iterator[Api]:
     """The API as the flags, then the environment, then the defaults say. `quiet`: no progress bar."""
-    import httpx
-
     from imi import config, connection
 
     try:
@@ -56,12 +48,12 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
     try:
         found = connection.find(settings, agent, api_url, api_key)
     except config.ConfigError as error:
-        usage(str(error), "see --agent, --api-url and --api-key")
+        usage(str(error), SEE)
     away = "start it with `imi up`, or name another: --api-url or IMI_API_URL"
     if found.url == connection.DEFAULT_URL and not (api_url or settings.api_url):
         away = f"no `imi up` runs in {settings.data_dir} (IMI_DATA_DIR): {away}"
-    with httpx.Client(**found.client) as http, Bar(enabled=not quiet) as bar:
-        yield Api(http, found.actor, bar, away, keyless(settings, found))
+    with Bar(enabled=not quiet) as bar, closing(Api(found, bar, away, keyless(settings, found))) as api:
+        yield api
 
 
 def keyless(settings: Settings, found: Connection) -> str | None:
@@ -82,8 +74,29 @@ class Api:
     `away` says what to do when the server does not answer, `keyless` when it wants a key and none was found.
     """
 
-    def __init__(self, http: httpx.Client, actor: str, bar: Bar, away: str, keyless: str | None) -> None:
-        self.http, self.actor, self.bar, self.away, self.keyless = http, actor, bar, away, keyless
+    def __init__(self, found: Connection, bar: Bar, away: str, keyless: str | None) -> None:
+        self.found, self.actor, self.bar, self.away, self.keyless = found, found.actor, bar, away, keyless
+
+    @cached_property
+    def http(self) -> httpx.Client:
+        """The client, made when it is first needed: importing httpx takes longer than most git commands."""
+        import httpx
+
+        from imi.config import ConfigError
+
+        try:
+            return httpx.Client(**self.found.client)
+        except ConfigError as error:
+            usage(str(error), SEE)
+
+    def prepare(self) -> None:
+        """Import httpx beside what comes next, for a command that asks the server last."""
+        threading.Thread(target=import_module, args=("httpx",), daemon=True).start()
+
+    def close(self) -> None:
+        """Close the client, if one was made."""
+        if "http" in self.__dict__:
+            self.http.close()
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
@@ -172,7 +185,7 @@ class Api:
         return str(self.get("/projects/by-origin", remote_origin=project)["id"])
 
     def _unreachable(self, why: str) -> Failure:
-        return Failure("UNREACHABLE", f"the server at {self.http.base_url} {why}", self.away, UNREACHABLE)
+        return Failure("UNREACHABLE", f"the server at {self.found.url} {why}", self.away, UNREACHABLE)
 
     def _not_imi(self, answer: httpx.Response) -> Failure:
         return Failure(
@@ -186,49 +199,14 @@ class Api:
             data: Any = answer.json() if answer.content else None
             if answer.is_success:
                 return Reply(answer.status_code, data, answer.headers)
-            detail: dict[str, Any] = data["detail"]
-            code, message, params = detail["code"], detail["message"], detail.get("params") or {}
+            refused = refusal(answer.status_code, data["detail"], self.keyless)
         except (ValueError, TypeError, KeyError):
             raise self._not_imi(answer) from None
-        keyless = self.keyless if answer.status_code == 401 else None
-        raise Failure(
-            str(code),
-            f"{message}{_facts(params)}",
-            keyless or detail.get("hint") or _scope(params) or HINTS.get(answer.status_code),
-            EXIT.get(answer.status_code, FAILED),
-            params,
-        )
-
-
-def _scope(params: dict[str, Any]) -> str | None:
-    """What to do about a key whose scope is too narrow."""
-    needed = params.get("needed")
-    return (
-        f"give one with --api-key; an admin makes it: imi keys create NAME --scope {needed}"
-        if needed
-        else None
-    )
-
-
-def _facts(params: dict[str, Any]) -> str:
-    """The error's params in words: ` (name: value; …)`, or all places of a bad request where the message can
-    name but one."""
-    errors = params.get("errors")
-    if isinstance(errors, list):
-        if len(errors) == 1:
-            return ""
-        facts = [f"{e.get('path') or 'body'}: {e.get('message')}" for e in errors if isinstance(e, dict)]
-    else:
-        facts = [f"{name}: {_text(value)}" for name, value in params.items()]
-    return f" ({'; '.join(facts)})" if facts else ""
+        raise refused
 
 
 def _params(query: dict[str, Any]) -> dict[str, str]:
-    return {name: _utf8(_text(value)) for name, value in query.items() if value is not None}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return {name: _utf8(text(value)) for name, value in query.items() if value is not None}
 
 
 def is_uuid(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +13,15 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, USAGE, Failure
 from imi.config import ConfigError
-from imi.worktrees import begin, create, layout
+from imi.worktrees import begin, create, layout, names
 from imi.worktrees.create import Made
 from imi.worktrees.git import GitError
 
 app = group("Worktrees: one folder a task.")
 
-ENDS: dict[type[layout.LayoutError], tuple[str, int]] = {
+ENDS: dict[type[names.LayoutError], tuple[str, int]] = {
     layout.NoProjectError: ("NOT_FOUND", NOT_FOUND),
-    layout.NameRefusedError: ("USAGE", USAGE),
+    names.NameRefusedError: ("USAGE", USAGE),
     layout.PlainCloneError: ("REFUSED", CONFLICT),
     create.TakenError: ("CONFLICT", CONFLICT),
 }
@@ -33,7 +32,7 @@ def failures() -> Iterator[None]:
     """What goes wrong with a worktree, as the end of a command."""
     try:
         yield
-    except layout.LayoutError as error:
+    except names.LayoutError as error:
         code, exit_code = ENDS[type(error)]
         raise Failure(code, error.message, error.hint, exit_code) from None
     except ConfigError as error:
@@ -54,30 +53,22 @@ def show(data: dict[str, Any]) -> str:
 def finished(api: Api, made: Made, kind: str | None = None, ticket: str | None = None) -> dict[str, Any]:
     """Tell the server, and answer {path, name, branch, created, project_id, work_item_id, worktree_id,
     notes}; an id is None as long as the server has not been told."""
-    from imi.worktrees import report
+    from imi.worktrees import delivery, report
 
     project, notes = made.project, list(made.notes)
-    answer: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     if project.remote is None:
         notes.append("the server was not told: without a remote (git remote add origin URL) it has no name")
     else:
-        trunk_path = str(project.trunk_path) if project.trunk_path else None
-        place = report.project_body(project.remote, project.trunk, trunk_path)
         if kind is None:
-            told, said = report.tell(api, "project", place)
+            answer, said = delivery.tell(api, "project", report.project_body(project))
         else:
-            body = report.worktree_body(
-                project=place,
-                path=os.fsencode(made.path).decode(errors="replace"),
-                name=made.path.name,
-                branch=made.branch,
-                work_type=layout.KINDS[kind].work_type,
-                ticket=ticket,
-            )
-            told, said = report.tell(api, "worktree", body)
-        answer = told or {}
+            work_type = names.KINDS[kind].work_type
+            body = report.worktree_body(project, made.path, made.branch, work_type, ticket)
+            answer, said = delivery.tell(api, "worktree", body)
+        told = answer or {}
         notes += said
-    ids = {name: answer.get(name) for name in ("project_id", "work_item_id", "worktree_id")}
+    ids = {name: told.get(name) for name in ("project_id", "work_item_id", "worktree_id")}
     return {
         "path": str(made.path),
         "name": made.path.name,
@@ -108,6 +99,7 @@ def init(
     A URL or a bare repository is cloned to ./NAME/trunk-BRANCH. A folder that has the layout is registered.
     A plain clone stays as it is unless you say --adopt: then all of it moves to FOLDER/trunk-BRANCH.
     """
+    api.prepare()
     with failures():
         return finished(api, begin.init(target, adopt))
 
@@ -140,6 +132,7 @@ TASKS = {
 
 def _task(kind: str, what: str) -> None:
     def make(api: Api, name: Name, branch: Branch = None, start: From = None, ticket: Ticket = None) -> Any:
+        api.prepare()
         with failures():
             made = create.task(layout.find(Path.cwd()), kind, name, branch, start)
             return finished(api, made, kind, ticket)
@@ -164,5 +157,6 @@ def review(
 
     The folder is pr-N on the branch pr/N, from the request's head, on GitHub and GitLab alike.
     """
+    api.prepare()
     with failures():
         return finished(api, create.review(layout.find(Path.cwd()), number), "review")

@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from imi.worktrees import acts, git, layout, settings
+from imi.worktrees import acts, git, layout, names, settings
 from imi.worktrees.create import Made, TakenError
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, NoProjectError, PlainCloneError, Project
@@ -54,7 +54,7 @@ def _is_bare_alone(folder: Path) -> bool:
 
 def _clone(url: str, source: str) -> Made:
     name = re.split(r"[/:]", source.rstrip("/"))[-1].removesuffix(".git")
-    root = Path.cwd() / layout.checked(name)
+    root = Path.cwd() / names.checked(name)
     try:
         root.mkdir()
     except FileExistsError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imi.worktrees import acts, git, layout, settings
+from imi.worktrees import acts, git, layout, names, settings
 from imi.worktrees.git import GitError
-from imi.worktrees.layout import LayoutError, NameRefusedError, Project, Worktree
+from imi.worktrees.layout import Project, Worktree
+from imi.worktrees.names import LayoutError, NameRefusedError
 
 
 class TakenError(LayoutError):
@@ -29,8 +30,8 @@ def task(project: Project, kind: str, name: str, branch: str | None = None, star
     """The worktree of a task: the one that is there, else a new one, its branch from `start`, else from the
     remote's branch of that name, else from the trunk. Of two processes that make one name, the second finds
     what the first made. LayoutError or GitError says what is in the way."""
-    path = project.root / layout.folder_name(kind, name)
-    branch = layout.checked_branch(branch) if branch else layout.branch_name(kind, name)
+    path = project.root / names.folder_name(kind, name)
+    branch = names.checked_branch(branch) if branch else names.branch_name(kind, name)
     there = _there(project.worktrees, path, branch)
     if there and there.locked != acts.INITIALIZING:
         return _switched(project, there, path, branch, start)
@@ -43,8 +44,8 @@ def task(project: Project, kind: str, name: str, branch: str | None = None, star
 def review(project: Project, number: int) -> Made:
     """The worktree of a pull or merge request: pr-N on pr/N from its head."""
     name = str(number)
-    path = project.root / layout.folder_name("review", name)
-    branch = layout.branch_name("review", name)
+    path = project.root / names.folder_name("review", name)
+    branch = names.branch_name("review", name)
     there = _there(project.worktrees, path, branch)
     if there and there.locked != acts.INITIALIZING:
         return _switched(project, there, path, branch, None)
@@ -95,9 +96,9 @@ def _switched(project: Project, there: Worktree, path: Path, branch: str, start:
     return Made(project, there.path, branch, False, notes)
 
 
-def _commits(project: Project, *names: str) -> dict[str, str]:
+def _commits(project: Project, *wanted: str) -> dict[str, str]:
     """The commits of those references that there are."""
-    return {ref.name: ref.commit for ref in git.refs(project.repository, *names) if ref.name in names}
+    return {ref.name: ref.commit for ref in git.refs(project.repository, *wanted) if ref.name in wanted}
 
 
 def _start(project: Project, branch: str, chosen: str | None) -> str | None:

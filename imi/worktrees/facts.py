@@ -62,20 +62,6 @@ class Facts:
     submodules: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Worktree:
-    """An entry of git's list, the main one first. `locked` and `prunable` are the reasons, perhaps empty;
-    None when it is neither."""
-
-    path: Path
-    commit: str | None
-    branch: str | None
-    is_bare: bool
-    is_detached: bool
-    locked: str | None
-    prunable: str | None
-
-
 def read(worktree: Path, trunk: str, links: frozenset[str] = frozenset()) -> Facts:
     """The facts of a worktree, given by its root. `trunk` is a whole reference or a commit; `links` are the
     paths in the worktree that sync linked, which count neither as dirty nor as untracked while they are
@@ -131,27 +117,6 @@ def unpushed(repository: Path, branch: str) -> list[tuple[str, str]]:
     return [
         (commit.lstrip("\n"), subject) for commit, subject in zip(fields[:-1:2], fields[1::2], strict=True)
     ]
-
-
-def worktrees(repository: Path) -> list[Worktree]:
-    """Every worktree that git knows of, also those whose folder is gone."""
-    found = []
-    for record in git.run(repository, "worktree", "list", "--porcelain", "-z").split("\0\0"):
-        if record:
-            told = {line.partition(" ")[0]: line.partition(" ")[2] for line in record.split("\0")}
-            commit = told.get("HEAD", "")
-            found.append(
-                Worktree(
-                    path=Path(told["worktree"]),
-                    commit=commit if commit.strip("0") else None,
-                    branch=told["branch"].removeprefix("refs/heads/") if "branch" in told else None,
-                    is_bare="bare" in told,
-                    is_detached="detached" in told,
-                    locked=told.get("locked"),
-                    prunable=told.get("prunable"),
-                )
-            )
-    return found
 
 
 def _is_linked(worktree: Path, entry: Entry, links: frozenset[str]) -> bool:

@@ -3,7 +3,7 @@
     ~/code/shop/trunk-main/  feat-login/  pr-7/  sync/  .imi-trash/
 
 The repository is in the trunk's folder (`trunk-main/.git`) or bare below the root (`.bare`, `.git`,
-`shop.git`). Every name is checked before git or the disk sees it.
+`shop.git`).
 """
 
 from __future__ import annotations
@@ -17,22 +17,11 @@ from imi import config
 from imi.worktrees import git, settings
 from imi.worktrees.clones import TRUNKS
 from imi.worktrees.git import GitError
-
-
-class LayoutError(Exception):
-    """A place or a name that cannot be used: one sentence, and what to do."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message, self.hint = message, hint
+from imi.worktrees.names import KINDS, LayoutError, NameRefusedError
 
 
 class NoProjectError(LayoutError):
     """There is no project here."""
-
-
-class NameRefusedError(LayoutError):
-    """A name that no folder or branch can have."""
 
 
 class PlainCloneError(LayoutError):
@@ -44,26 +33,7 @@ class PlainCloneError(LayoutError):
         self.folder = folder
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of work: how its folders and branches begin, and its work_type."""
-
-    folder: str
-    branch: str
-    work_type: str
-
-
-KINDS = {
-    "feat": Kind("feat-", "feat/", "feature"),
-    "fix": Kind("fix-", "fix/", "fix"),
-    "aiops": Kind("aiops-", "aiops/", "aiops"),
-    "devops": Kind("devops-", "devops/", "devops"),
-    "exp": Kind("exp-", "exp/", "experiment"),
-    "review": Kind("pr-", "pr/", "review"),
-}
 TRUNK = "trunk-"
-LONGEST = 200
-"""Bytes of a folder's name; file systems take 255, and the trash adds to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,41 +178,26 @@ def worktrees(repository: Path) -> list[Worktree]:
     return found
 
 
-def folder_name(kind: str, name: str) -> str:
-    """The folder of a task, such as feat-login; NameRefusedError for a name that could lead elsewhere."""
-    folder = KINDS[kind].folder + checked(name).replace("/", "-")
-    if len(folder.encode()) > LONGEST:
-        raise NameRefusedError(f"the name is longer than {LONGEST} bytes", "choose a shorter one")
-    return folder
-
-
-def branch_name(kind: str, name: str) -> str:
-    """The branch of a task, such as feat/login; NameRefusedError for one that git would not take."""
-    return checked_branch(KINDS[kind].branch + checked(name))
-
-
-def checked_branch(branch: str) -> str:
-    """A branch's name as it is, or NameRefusedError."""
-    if len(checked(branch)) > 255:
-        raise NameRefusedError("the branch's name is longer than 255 characters", "choose a shorter one")
-    try:
-        git.run(Path("/"), "check-ref-format", f"refs/heads/{branch}")
-    except GitError:
-        raise NameRefusedError(f"git takes no branch called {branch}", "such as feat/login") from None
-    return branch
-
-
-def checked(name: str) -> str:
-    """A name as it is, or NameRefusedError: it could be an option, lead elsewhere, or steer a terminal."""
-    refused = None
-    if not name:
-        refused = "a name is not empty"
-    elif name.startswith("-"):
-        refused = f"a name does not begin with -, as {name} does"
-    elif not name.isprintable():
-        refused = f"{name!a} holds characters that are not printed"
-    elif any(part == "" or part.startswith(".") for part in name.split("/")):
-        refused = f"{name} is no name: no part of it may be empty or begin with a dot"
-    if refused:
-        raise NameRefusedError(refused, "letters, digits, - and / do, such as login or ui/login")
-    return name
+def named(project: Project, name: str | None, here: Path) -> Worktree:
+    """The worktree that a folder's name (feat-login), a branch (feat/login) or a task (login) means; the one
+    that `here` is in, when nothing is named. NoProjectError for none, NameRefusedError for several."""
+    there = [each for each in project.worktrees if not each.bare]
+    if name is None:
+        inside = [each for each in there if here.resolve().is_relative_to(each.path)]
+        if not inside:
+            raise NoProjectError(f"{here} is in no worktree", "go into one, or name it: imi list shows all")
+        return max(inside, key=lambda each: len(each.path.parts))
+    tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
+    rules = (
+        lambda each: each.path.name == name,
+        lambda each: each.branch == name,
+        lambda each: each.path.name in tasks,
+    )
+    for rule in rules:
+        found = [each for each in there if rule(each)]
+        if len(found) > 1:
+            names = ", ".join(sorted(str(each.path) for each in found))
+            raise NameRefusedError(f"{name} may be one of {names}", "say which, by its folder or branch")
+        if found:
+            return found[0]
+    raise NoProjectError(f"{project.root} has no worktree {name}", "imi list shows all")

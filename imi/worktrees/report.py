@@ -1,118 +1,109 @@
-"""What the server is told about worktrees: at once when it answers, else by the next command.
+"""Reports: what the server is told about worktrees, one function a kind.
 
 A report names things as this machine knows them (remote, branch, path); the ids come from the server's
-answers while it is delivered. KINDS holds what each kind sends.
+answers while it is delivered, perhaps days later. Nothing here waits or stores: that is delivery.py.
 """
 
 from __future__ import annotations
 
+import os
 import socket
-import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from imi.cli.client import Api
-from imi.cli.outcome import CONFLICT, NOT_FOUND, USAGE, Failure
-from imi.worktrees import spool
+from imi.cli.outcome import NOT_FOUND, Failure
+from imi.worktrees.facts import Facts
+from imi.worktrees.layout import Project
 from imi.worktrees.spool import Report
 
-Sender = Callable[[str, str, dict[str, Any]], Any]
-"""Sends one step of a report: method, path below /api/v1, body; answers the data."""
+Send = Callable[[str, str, dict[str, Any]], Any]
+"""Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
+
+
+def text(path: Path) -> str:
+    """A path as JSON can hold it: bytes that are not UTF-8 become a mark."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def project_body(project: Project) -> dict[str, Any]:
+    """`project`: it exists. The project must have a remote."""
+    body = {"remote_origin": project.remote, "default_branch": project.trunk}
+    return body | ({"trunk_path": text(project.trunk_path)} if project.trunk_path else {})
 
 
 def worktree_body(
-    *,
-    project: dict[str, Any],
-    path: str,
-    name: str,
+    project: Project,
+    path: Path,
     branch: str,
     work_type: str,
     ticket: str | None = None,
+    **work: Any,
 ) -> dict[str, Any]:
-    """What a report of the kind `worktree` holds; `project` as `project_body` makes it."""
+    """`worktree`: a folder holds a branch. `work` (source, owner_id) is of the work item, if that is new."""
+    source = {"type": "plane_ticket", "ref": ticket} if ticket else {"type": "manual"}
     return {
-        "project": project,
+        "project": project_body(project),
         "work": {
             "branch_name": branch,
             "work_type": work_type,
-            "source": {"type": "plane_ticket", "ref": ticket} if ticket else {"type": "manual"},
-            "worktree_path": path,
+            "source": source,
+            "worktree_path": text(path),
             "host": socket.gethostname(),
-        },
-        "name": name,
+        }
+        | work,
+        "name": text(Path(path.name)),
         "ticket": ticket,
     }
 
 
-def project_body(remote: str, trunk: str, trunk_path: str | None) -> dict[str, Any]:
-    """What a report of the kind `project` holds."""
-    body = {"remote_origin": remote, "default_branch": trunk}
-    return body | ({"trunk_path": trunk_path} if trunk_path else {})
+def git_state_body(project: Project, facts: Facts) -> dict[str, Any]:
+    """`git_state`: how a worktree stood at facts.observed_at. Its head must be on a branch."""
+    body: dict[str, Any] = {
+        "branch_name": facts.branch,
+        "uncommitted_files_count": facts.dirty + facts.untracked,
+        "observed_at": facts.observed_at.isoformat(),
+    }
+    if facts.ahead is not None:
+        body |= {"ahead_of_trunk": facts.ahead, "behind_trunk": facts.behind}
+    if facts.commit:
+        body |= {"last_commit_hash": facts.commit.hash, "last_commit_message": facts.commit.subject}
+    return {"remote": project.remote, "state": body}
 
 
-def tell(api: Api, kind: str, body: dict[str, Any]) -> tuple[dict[str, Any] | None, list[str]]:
-    """Report something, after all that waits. Answers what the server said to it (None: not yet, or another
-    process delivered it), and sentences for people."""
-    report = spool.made(api.actor, kind, body)
-    try:
-        spool.put(report)
-    except OSError as error:
-        return None, [f"the server was not told: cannot write to {spool.folder()}: {error.strerror}"]
-    answers, notes = deliver(api)
-    return answers.get(report.id), notes
+def removed_body(project: Project, path: Path, completion: dict[str, Any] | None) -> dict[str, Any]:
+    """`removed`: a folder is gone. `completion` is what POST /work/{id}/complete takes for its work item:
+    completion_type, merge_commit_hash, evidence; None leaves the item as it is."""
+    return {
+        "remote": project.remote,
+        "path": text(path),
+        "host": socket.gethostname(),
+        "completion": completion,
+    }
 
 
-def deliver(api: Api) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Deliver what waits, oldest first. Answers the server's answers by report id, and sentences."""
-    answers: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
-    if not spool.waiting():
-        return answers, notes
-    with spool.delivering() as held:
-        for file in spool.waiting() if held else []:
-            try:
-                report = spool.read(file)
-                answers[report.id] = KINDS[report.kind](_sender(api, report), report)
-            except (ValueError, KeyError):
-                notes.append(f"no report that this version can send, kept as {spool.refuse(file)}")
-            except Failure as failure:
-                if not _is_final(failure):
-                    kept = len(spool.waiting())
-                    what = f"{kept} reports are" if kept > 1 else "the report is"
-                    notes.append(f"{failure.message}; {what} kept for the next command or `imi reconcile`")
-                    return answers, notes
-                notes.append(f"the server refused a report: {failure.message}; kept as {spool.refuse(file)}")
-            else:
-                spool.done(file)
-    if not held:
-        notes.append("another process has been delivering for half a minute; the report is kept")
-    return answers, notes
+def moved_body(project: Project, path: Path, to: Path) -> dict[str, Any]:
+    """`moved`: a folder is elsewhere now."""
+    return {
+        "remote": project.remote,
+        "path": text(path),
+        "host": socket.gethostname(),
+        "to": text(to),
+        "name": text(Path(to.name)),
+    }
 
 
-def _is_final(failure: Failure) -> bool:
-    """Whether the server would never take it, whoever sends it and whenever."""
-    known = failure.code not in ("UNAUTHENTICATED", "FORBIDDEN", "TOO_MANY_REQUESTS")
-    return known and failure.exit_code in (USAGE, NOT_FOUND, CONFLICT)
+def activities_body(project: Project, branch: str, activities: list[dict[str, Any]]) -> dict[str, Any]:
+    """`activities`: what was done on a branch; each with id (a UUID), activity_type, path, occurred_at,
+    agent_id and details as POST /activities takes them."""
+    return {"remote": project.remote, "branch": branch, "activities": activities}
 
 
-def _sender(api: Api, report: Report) -> Sender:
-    """Sends a report's steps, each with a key made of the report's id, in the name of who acted then."""
-
-    def send(method: str, path: str, body: dict[str, Any]) -> Any:
-        headers = {"X-Agent-Id": report.actor}
-        if method == "POST":
-            headers["Idempotency-Key"] = str(uuid.uuid5(uuid.UUID(report.id), path))
-        return api.call(method, path, body, headers=headers).data
-
-    return send
+def _project(send: Send, report: Report) -> dict[str, Any]:
+    return {"project_id": send("POST", "/projects", report.body)["id"]}
 
 
-def _project(send: Sender, report: Report) -> dict[str, Any]:
-    project = send("POST", "/projects", report.body)
-    return {"project_id": project["id"]}
-
-
-def _worktree(send: Sender, report: Report) -> dict[str, Any]:
+def _worktree(send: Send, report: Report) -> dict[str, Any]:
     body = report.body
     project_id = send("POST", "/projects", body["project"])["id"]
     work = body["work"]
@@ -129,6 +120,7 @@ def _worktree(send: Sender, report: Report) -> dict[str, Any]:
         "path": work["worktree_path"],
         "host": work["host"],
         "branch_name": work["branch_name"],
+        "metadata": {"observed_at": report.at},
     }
     worktree_id = send("POST", "/worktrees", worktree)["id"]
     if body["ticket"]:
@@ -136,4 +128,83 @@ def _worktree(send: Sender, report: Report) -> dict[str, Any]:
     return {"project_id": project_id, "work_item_id": item_id, "worktree_id": worktree_id}
 
 
-KINDS: dict[str, Callable[[Sender, Report], dict[str, Any]]] = {"project": _project, "worktree": _worktree}
+def _git_state(send: Send, report: Report) -> dict[str, Any]:
+    body = report.body
+    project_id = _registered(send, body["remote"])
+    if not project_id:
+        return {}
+    try:
+        item = send("PATCH", "/work/git-state", {"project_id": project_id} | body["state"])
+    except Failure as failure:
+        if failure.exit_code != NOT_FOUND:
+            raise
+        return {}  # nobody works on it: the trunk, or work that was completed meanwhile
+    return {"work_item_id": item["id"]}
+
+
+def _removed(send: Send, report: Report) -> dict[str, Any]:
+    body = report.body
+    worktree = _there(send, report)
+    if not worktree:
+        return {}
+    item_id = worktree["work_item_id"]
+    if item_id and body["completion"]:
+        try:
+            send("POST", f"/work/{item_id}/complete", body["completion"])
+        except Failure as failure:
+            if failure.code != "CONFLICT":  # completed otherwise: what was said first stands
+                raise
+    send("DELETE", f"/worktrees/{worktree['id']}", {})
+    return {"work_item_id": item_id, "worktree_id": worktree["id"]}
+
+
+def _moved(send: Send, report: Report) -> dict[str, Any]:
+    worktree = _there(send, report)
+    if not worktree:
+        return {}
+    place = {"path": report.body["to"], "name": report.body["name"]}
+    send("PATCH", f"/worktrees/{worktree['id']}", place)
+    return {"worktree_id": worktree["id"]}
+
+
+def _activities(send: Send, report: Report) -> dict[str, Any]:
+    body = report.body
+    project_id = _registered(send, body["remote"])
+    query = {"project_id": project_id, "branch_name": body["branch"]}
+    found = send("GET", "/work", query)["items"] if project_id else []
+    if not found:
+        return {}
+    work = {"work_item_id": found[0]["id"]}
+    send("POST", "/activities", {"activities": [work | each for each in body["activities"]]})
+    return work
+
+
+def _registered(send: Send, remote: str) -> str | None:
+    """The id of a project that the server knows."""
+    try:
+        return str(send("GET", "/projects/by-origin", {"remote_origin": remote})["id"])
+    except Failure as failure:
+        if failure.exit_code != NOT_FOUND:
+            raise
+        return None
+
+
+def _there(send: Send, report: Report) -> dict[str, Any] | None:
+    """The server's worktree at a path of this host, unless it is a newer one than the report tells of."""
+    body = report.body
+    project_id = _registered(send, body["remote"])
+    query = {"project_id": project_id, "host": body["host"], "path": body["path"]}
+    found = send("GET", "/worktrees", query)["items"] if project_id else []
+    if not found or (found[0]["metadata"].get("observed_at") or "") > report.at:
+        return None
+    return dict(found[0])
+
+
+KINDS: dict[str, Callable[[Send, Report], dict[str, Any]]] = {
+    "project": _project,
+    "worktree": _worktree,
+    "git_state": _git_state,
+    "removed": _removed,
+    "moved": _moved,
+    "activities": _activities,
+}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from imi.worktrees import git as ask
-from imi.worktrees.facts import Facts, read, unpushed, worktrees
+from imi.worktrees.facts import Facts, read, unpushed
+from imi.worktrees.layout import worktrees
 from tests.repositories import EMAIL, Git
 
 TRUNK = "refs/heads/main"
@@ -110,7 +111,7 @@ def test_an_unborn_branch(git: Git, tmp_path: Path) -> None:
     assert (facts.branch, facts.commit, facts.ahead, facts.behind) == ("größe", None, None, None)
     assert counts(facts) == (0, 1)
     (entry,) = worktrees(tmp_path / "new")
-    assert (entry.branch, entry.commit) == ("größe", None)
+    assert entry.branch == "größe"
 
 
 def test_stashes_are_counted_for_their_branch(git: Git, clone: Path, side: Path) -> None:
@@ -203,20 +204,15 @@ def test_lists_worktrees_of_a_bare_repository(git: Git, clone: Path, tmp_path: P
     git(bare, "worktree", "lock", str(project / "trunk-main"))
     listed = {entry.path.name: entry for entry in worktrees(bare)}
     assert next(iter(listed)) == ".bare"
-    assert listed[".bare"].is_bare and listed[".bare"].commit is None
+    assert listed[".bare"].bare
     assert (listed["fix-a\nb"].branch, listed["fix-a\nb"].locked) == ("fix/ß", None)
-    assert (listed["loose"].branch, listed["loose"].is_detached, listed["loose"].locked) == (
-        None,
-        True,
-        "on a\nstick",
-    )
+    assert (listed["loose"].branch, listed["loose"].locked) == (None, "on a\nstick")
     assert listed["trunk-main"].locked == ""
     facts = read(project / "loose", TRUNK)
     assert (facts.is_locked, facts.is_main, facts.branch) == (True, False, None)
     assert read(clone, TRUNK).is_main
     (project / "fix-a\nb/.git").unlink()
-    gone = {entry.path.name: entry for entry in worktrees(bare)}["fix-a\nb"]
-    assert gone.prunable is not None and "non-existent" in gone.prunable
+    assert {entry.path.name: entry for entry in worktrees(bare)}["fix-a\nb"].prunable
     with pytest.raises(ask.GitError):
         read(bare, TRUNK)
 
