@@ -44,6 +44,7 @@ def list_(
     project: OfProject = None,
     work_item: Annotated[str | None, typer.Option(metavar="ID", help="Of this work item only.")] = None,
     host: Annotated[str | None, typer.Option(help="On this machine only.")] = None,
+    path: Annotated[str | None, typer.Option(help="In this folder only.")] = None,
     active: Annotated[
         Ternary, typer.Option(help="Those that exist, those that are removed, or both.")
     ] = "true",
@@ -60,6 +61,7 @@ def list_(
         project_id=project and api.project_id(project),
         work_item_id=work_item,
         host=host,
+        path=path,
         active=active,
     )
 

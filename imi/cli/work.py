@@ -42,6 +42,7 @@ def list_(
     active: Annotated[Ternary | None, typer.Option(help="Active ones, ended ones, or both.")] = None,
     source_ref: Annotated[str | None, typer.Option(help="From this ticket, command or assignment.")] = None,
     host: Annotated[str | None, typer.Option(help="On this machine only.")] = None,
+    branch: Annotated[str | None, typer.Option(help="On this branch only.")] = None,
     limit: Limit = 100,
     offset: Offset = 0,
     everything: Everything = False,
@@ -59,6 +60,7 @@ def list_(
         active=active,
         source_ref=source_ref,
         host=host,
+        branch_name=branch,
     )
 
 

@@ -107,10 +107,11 @@ async def test_completing_twice_fills_what_was_null_and_contradicts_nothing(call
     async def complete(**completion):
         return await call("api.work_complete", work_item_id=item["id"], body=completion)
 
-    done = await complete(completion_type="merged")
+    done = await complete(completion_type="merged", evidence={"rule": "git", "test": "patch-id"})
     assert (done["status"], done["active"]) == ("merged", False)
+    assert done["completion_evidence"] == {"rule": "git", "test": "patch-id"}
     assert done["completed_at"] is not None
-    assert await complete(completion_type="merged") == done
+    assert await complete(completion_type="merged", evidence={"rule": "other"}) == done
     filled = await complete(completion_type="merged", merge_commit_hash="ABC1234", merged_by="ada")
     assert (filled["merge_commit_hash"], filled["completed_at"]) == ("abc1234", done["completed_at"])
     assert (await events())[2:] == ["imi.work.completed", "imi.work.updated"]
@@ -162,6 +163,7 @@ async def test_lists_filter_by_every_trait(call, project, item):
         {"work_type": "fix"},
         {"source_ref": "PROJ-1"},
         {"host": "h2"},
+        {"branch_name": "fix/leak"},
         {"limit": 1},
     ):
         assert [i["id"] for i in (await call("api.work_list", **filters))["items"]] == [other["id"]], filters

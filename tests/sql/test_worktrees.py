@@ -79,7 +79,7 @@ async def test_lists_filter(call, project, worktree, item, body):
         "api.worktree_register",
         body=body | {"name": "n2", "path": "/p2", "host": "h2", "work_item_id": item["id"]},
     )
-    for filters in ({"host": "h2"}, {"work_item_id": item["id"]}, {"limit": 1}):
+    for filters in ({"host": "h2"}, {"path": "/p2"}, {"work_item_id": item["id"]}, {"limit": 1}):
         assert [w["name"] for w in (await call("api.worktree_list", **filters))["items"]] == ["n2"], filters
     assert (await call("api.worktree_list", project_id=project["id"]))["total"] == 2
 
