@@ -25,6 +25,8 @@ FREE = {
     "owner_id",
     "source_ref",
     "host",
+    "branch_name",
+    "path",
     "id",
     "event_type",
     "remote_origin",
