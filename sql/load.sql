@@ -4,6 +4,7 @@
 \ir prelude.sql
 \ir log.sql
 \ir events.sql
+\ir publish.sql
 \ir projections.sql
 \ir rebuild.sql
 \ir workflows.sql

@@ -1,4 +1,4 @@
--- What every other file leans on: the schemas, the clock, errors, pages of lists, partial updates and the topic matcher.
+-- What every other file leans on: schemas, the clock, errors, pages of lists, partial updates, UUIDs and the topic matcher.
 --
 -- Behaviour lives in four schemas. logic holds the rules; api one function an HTTP operation; analytics views for
 -- people who write SQL; ops what an operator calls in psql. The tables are in imi and bloodbank, made by migrations.
@@ -116,6 +116,22 @@ as $$
   select array(select id::uuid from json_array_elements_text(coalesce(p_context -> 'correlation_ids', '[]')) as id)
 $$;
 comment on function logic.correlation_ids is 'The events that caused the request';
+
+create or replace function logic.is_uuid(p_text text) returns boolean
+language sql
+stable
+as $$
+  select p_text like '________-____-____-____-____________' and pg_input_is_valid(p_text, 'uuid')
+$$;
+comment on function logic.is_uuid is 'Whether a text is a UUID in its usual form, of 36 characters';
+
+create or replace function logic.uuid_of(p_text text) returns uuid
+language sql
+stable
+as $$
+  select case when logic.is_uuid(p_text) then p_text::uuid end
+$$;
+comment on function logic.uuid_of is 'The UUID that a text is; null if it is none';
 
 -- Every word gets its dot in front, so that "#", zero or more words, needs no special case at either end. The regular
 -- expression has no back references and nothing captured: PostgreSQL runs it as a DFA, in linear time.
