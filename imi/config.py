@@ -151,10 +151,12 @@ def load(env_file: Path | None = None, strict: bool = False, dotenv: bool | None
         home = Path(values["IMI_DATA_DIR"]).expanduser() if values.get("IMI_DATA_DIR") else default_data_dir()
         own = home / ".env"
         try:
-            found = own.exists()
+            own.stat()  # from Python 3.14 on, exists() calls absent what it may not look for
+        except (FileNotFoundError, NotADirectoryError):
+            pass
         except OSError as error:
             raise ConfigError(f"Cannot look for {own}: {error.strerror}") from None
-        if found:
+        else:
             values = read_env_file(own) | {"IMI_DATA_DIR": str(home)} | values
     return parse(values, strict)
 

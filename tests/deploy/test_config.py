@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -171,10 +172,24 @@ def test_an_unreadable_dotenv_is_one_sentence(setting, tmp_path):
         config.load(strict=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_dotenv_without_permission_is_one_sentence(setting, tmp_path):
-    (tmp_path / ".env").write_text("IMI_PORT=1\n")
-    (tmp_path / ".env").chmod(0)
-    setting(DATA_DIR=str(tmp_path))
-    with pytest.raises(ConfigError, match="Permission denied"):
+@contextmanager
+def no_root():
+    """As a user whom permissions stop: root reads everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(("folder", "what"), [(0o755, "read"), (0, "look for")])
+def test_a_dotenv_without_permission_is_one_sentence(setting, data_dir, folder, what):
+    (data_dir / ".env").write_text("IMI_PORT=1\n")
+    (data_dir / ".env").chmod(0)
+    data_dir.chmod(folder)
+    setting(DATA_DIR=str(data_dir))
+    with no_root(), pytest.raises(ConfigError, match=f"Cannot {what} .*/.env: Permission denied"):
         config.load(strict=True)
+    data_dir.chmod(0o700)
