@@ -16,7 +16,9 @@ import pytest
 
 from imi.database import DatabaseError, cluster, embedded, postmaster
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user only for root")
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: only then PostgreSQL runs as another user"
+)
 
 
 @pytest.fixture(scope="session")
@@ -332,7 +334,7 @@ async def test_a_full_disk_damages_nothing(data_dir):
     disk = data_dir / "disk"
     disk.mkdir()
     if call("mount", "-t", "tmpfs", "-o", "size=20m", "none", disk):
-        pytest.skip("this machine lets nobody mount")
+        pytest.skip("needs to mount a small disk; in a container: with CAP_SYS_ADMIN")
     try:
         with pytest.raises(DatabaseError, match=r"Cannot make a database in .*No space left on device"):
             embedded.join(disk / "data")

@@ -15,7 +15,7 @@ from imi.database.lanes import lanes
 from imi.database.programs import program
 from tests.postgres import behaviour
 
-pytestmark = pytest.mark.skipif(shutil.which("sqitch") is None, reason="sqitch is not installed")
+pytestmark = pytest.mark.skipif(shutil.which("sqitch") is None, reason="needs sqitch: make needs")
 
 
 @pytest.fixture

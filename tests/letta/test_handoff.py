@@ -382,9 +382,8 @@ async def test_what_letta_cannot_do_is_a_blocked_task_and_a_dead_letter(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("up", ["embedded"], indirect=True)
 async def test_a_dead_letter_of_the_embedded_bus_is_served_when_it_is_replayed(up: Live, letta: Fake) -> None:
-    if up.settings:
-        pytest.skip("on RabbitMQ the request is published anew")
     async with working(up, letta):
         letta.fault = "500"
         request = await ask(up, letta)
