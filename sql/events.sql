@@ -110,10 +110,8 @@ begin
     if p_order is not null or p_offset is not null then
       perform logic.fail(400, 'VALIDATION_ERROR', 'A cursor reads in log order',
         '{"errors": [{"path": "after", "message": "cannot stand beside order or offset"}]}', 'Drop order and offset, or after');
-    elsif p_after > coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) then
-      perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
-        jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
     end if;
+    perform logic.cursor_refuse_beyond(p_after);
     v_where := 'e.position > greatest($6, $10) and e.position <= $7';
     v_order := 'position';
   elsif p_order = 'asc' then
@@ -177,11 +175,7 @@ begin
   using v_types, v_of_workflow, p_correlation_id, p_start_time, p_end_time, p_after, v_floor,
     coalesce(p_offset, 0)::bigint, coalesce(p_limit, 100)::bigint, v_pruned
   into body, v_cursor;
-  v_pruned := logic.log_pruned();  -- once more, after the rows: what retention took from among them meanwhile is not passed over
-  if p_after between 1 and v_pruned - 1 then
-    perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
-      jsonb_build_object('after', p_after, 'oldest', v_pruned), 'Go on from params.oldest; what lay between is gone');
-  end if;
+  perform logic.cursor_refuse_pruned(p_after);
   status := 200;
   headers := '{}';
   if p_after is not null then

@@ -106,3 +106,31 @@ as $$
   select coalesce((select cursors.position from bloodbank.cursors where cursors.name = 'pruned'), 0)
 $$;
 comment on function logic.log_pruned() is 'The highest position that retention has removed; a cursor below it has lost events';
+
+create or replace function logic.cursor_refuse_beyond(p_after bigint) returns void
+language plpgsql
+as $$
+begin
+  if p_after > coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) then
+    perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
+      jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
+  end if;
+end
+$$;
+comment on function logic.cursor_refuse_beyond is 'Refuses a cursor that no reader can have got here';
+
+-- Asked after the rows were read: retention moves its position in the transaction that removes, so whatever they missed,
+-- that shows.
+create or replace function logic.cursor_refuse_pruned(p_after bigint) returns void
+language plpgsql
+as $$
+declare
+  v_pruned bigint := logic.log_pruned();
+begin
+  if p_after between 1 and v_pruned - 1 then
+    perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
+      jsonb_build_object('after', p_after, 'oldest', v_pruned), 'Go on from params.oldest; what lay between is gone');
+  end if;
+end
+$$;
+comment on function logic.cursor_refuse_pruned is 'Refuses a cursor behind which retention has removed events; 0, where the log begins, is none';

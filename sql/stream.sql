@@ -6,9 +6,8 @@
 -- history. A ticket is a short-lived stand-in for a key where a browser can send no header; the server signs it with a
 -- secret that is made here when it is first asked for, so that all servers of one database know it.
 
--- Volatile, because it reads below the floor. Whether the page's beginning is still kept is asked last: retention moves
--- its position in the transaction that removes, so whatever the rows missed, that shows. Sorting is off, because each of
--- its orders is an index's: the planner, which knows no workflow's size, would rather read and sort all of a large one.
+-- Volatile, because it reads below the floor. Sorting is off, because each of its orders is an index's: the planner, which
+-- knows no workflow's size, would rather read and sort all of a large one.
 create or replace function logic.stream_read(
   p_after bigint,
   p_event_type text,
@@ -37,10 +36,8 @@ begin
     upto := v_floor;
     behind := false;
     return;
-  elsif p_after > coalesce(pg_sequence_last_value('bloodbank.events_position_seq'), 0) then
-    perform logic.fail(400, 'INVALID_CURSOR', 'The cursor lies beyond the end of the log',
-      jsonb_build_object('after', p_after), 'Use a cursor that this server handed out, or 0 for the beginning');
   end if;
+  perform logic.cursor_refuse_beyond(p_after);
   -- the log is whole above what was pruned; what is kept below that is no beginning
   v_after := case when p_after = 0 then logic.log_pruned() else p_after end;
   upto := greatest(v_after, v_floor);
@@ -102,10 +99,7 @@ begin
       upto := v_event.position;
     end if;
   end loop;
-  if p_after between 1 and logic.log_pruned() - 1 then
-    perform logic.fail(410, 'GONE', 'The log no longer reaches back to this cursor',
-      jsonb_build_object('after', v_after, 'oldest', logic.log_pruned()), 'Go on from params.oldest; what lay between is gone');
-  end if;
+  perform logic.cursor_refuse_pruned(p_after);
   behind := upto < v_floor;
 end
 $$;
