@@ -6,7 +6,7 @@
 \ir events.sql
 \ir publish.sql
 \ir projections.sql
-\ir rebuild.sql
+\ir projections_rebuild.sql
 \ir workflows.sql
 \ir causation.sql
 \ir dead_letters.sql

@@ -49,7 +49,7 @@ COMMANDS = {
         "links": ("links", "Link work to tickets, pull requests and deploys."),
         "trace": ("trace", "Follow a ticket, branch, commit, PR or deploy both ways."),
         "components": ("components", "Components of a project and what depends on what."),
-        "worktrees": ("registered", "The registry's worktrees: list, and report by hand."),
+        "worktrees": ("registered_worktrees", "The registry's worktrees: list, and report by hand."),
         "agents": ("agents", "People and programs, and when each was last seen."),
         "conflicts": ("conflicts", "Files that two have touched at nearly the same time."),
         "workflows": ("workflows", "BMAD's workflows: their phase, agent and events."),

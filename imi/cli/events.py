@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli import causation, log
+from imi.cli import causation, event_list
 from imi.cli.client import Api, segment
 from imi.cli.command import Agent, ApiKey, ApiUrl, Debug, command, group, print_json
 from imi.cli.outcome import NOT_FOUND, Failure, usage
@@ -70,7 +70,7 @@ def tail(
     event_type: Annotated[
         list[str] | None, typer.Option("--type", help="Of this type; * is one word, # zero or more.")
     ] = None,
-    workflow: log.OfWorkflow = None,
+    workflow: event_list.OfWorkflow = None,
     after: Annotated[
         int | None,
         typer.Option(
@@ -109,5 +109,5 @@ def tail(
                 typer.echo(watch.line(message))
 
 
-app.add_typer(log.app)
+app.add_typer(event_list.app)
 app.add_typer(causation.app)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli import reports
+from imi.cli import work_reports
 from imi.cli.arguments import (
     CompletionType,
     FencingToken,
@@ -84,13 +84,13 @@ def update(
     worktree_path: WorktreePath = None,
     host: Host = None,
     metadata: Metadata = None,
-    git: reports.Git = None,
-    uncommitted: reports.Uncommitted = None,
-    ahead: reports.Ahead = None,
-    behind: reports.Behind = None,
-    commit: reports.Commit = None,
-    message: reports.Message = None,
-    observed_at: reports.ObservedAt = None,
+    git: work_reports.Git = None,
+    uncommitted: work_reports.Uncommitted = None,
+    ahead: work_reports.Ahead = None,
+    behind: work_reports.Behind = None,
+    commit: work_reports.Commit = None,
+    message: work_reports.Message = None,
+    observed_at: work_reports.ObservedAt = None,
     fencing_token: FencingToken = None,
 ) -> Any:
     """Change a work item, or report its git state. Only what is given changes."""
@@ -103,7 +103,7 @@ def update(
         metadata=metadata,
     )
     branch = api.get(path)["branch_name"] if git else ""
-    state = reports.state(git, branch, uncommitted, ahead, behind, commit, message)
+    state = work_reports.state(git, branch, uncommitted, ahead, behind, commit, message)
     answer = api.patch(path, fields) if fields or not state else None
     if state:
         state |= given(observed_at=observed_at, fencing_token=fencing_token)

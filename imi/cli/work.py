@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli import claims, progress, reports
+from imi.cli import claims, progress, work_reports
 from imi.cli.arguments import Everything, Limit, Offset, OfProject, Status, Ternary, WorkItem, WorkType
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
@@ -117,5 +117,5 @@ def get(api: Api, work_item: WorkItem) -> Any:
 
 
 app.add_typer(progress.app)
-app.add_typer(reports.app)
+app.add_typer(work_reports.app)
 app.add_typer(claims.app)

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli import log
+from imi.cli import event_list
 from imi.cli.arguments import Everything, Limit, Offset, Ternary
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
@@ -60,7 +60,7 @@ def _show(workflow: dict[str, Any]) -> Any:
     events = fields.pop("events", None)
     if events is None:
         return record(fields)
-    return Group(record(fields), "", table(events, *log.COLUMNS))
+    return Group(record(fields), "", table(events, *event_list.COLUMNS))
 
 
 @command(app, "show", example="imi workflows show 01980c1e-5a1f-7cc0-9d07-3e1d8a5c2b19 --events", show=_show)
@@ -75,5 +75,5 @@ def show(
     path = f"/workflows/{segment(workflow)}"
     found = api.get(path)
     if events:
-        found["events"], _ = log.read_all(api, f"{path}/events")
+        found["events"], _ = event_list.read_all(api, f"{path}/events")
     return found

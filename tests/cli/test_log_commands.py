@@ -59,7 +59,7 @@ class TestList:
     def test_all_reads_page_after_page(
         self, imi: Imi, live: Live, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("imi.cli.log.PAGE", 3)
+        monkeypatch.setattr("imi.cli.event_list.PAGE", 3)
         ids = publish(live, *[{"event_type": kind}] * 7)
         whole = imi.data("events", "list", "--type", kind, "--all")
         assert [each["event_id"] for each in whole["items"]] == ids

@@ -1,4 +1,4 @@
-"""sql/projections.sql: where workflows and sessions stand, whatever order their events come in."""
+"""sql/projections.sql and projections_rebuild.sql: where workflows and sessions stand, whatever order their events come in."""
 
 import json
 import uuid
