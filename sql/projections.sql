@@ -21,6 +21,14 @@ as $$
 $$;
 comment on function logic.projected_types() is 'The types of events that tell of workflows and sessions';
 
+create or replace function logic.session_of(p_text text) returns uuid
+language sql
+stable
+as $$
+  select logic.uuid_of(regexp_replace(p_text, '^agent-', ''))
+$$;
+comment on function logic.session_of is 'The session that an agent''s id names, with or without agent- before it; null if it names none';
+
 -- Judged is only what is read. One expression without a query in it, as logic.envelope_fault.
 create or replace function logic.projection_text_fault(p_value jsonb, p_key text, p_is_needed boolean, p_longest integer) returns text
 language sql
@@ -30,7 +38,7 @@ as $$
     when coalesce(p_value #>> '{}', '') = '' then case when p_is_needed then 'has no ' || p_key end
     when jsonb_typeof(p_value) <> 'string' then 'has no text in ' || p_key
     when p_key = 'workflow_id' and not logic.is_uuid(p_value #>> '{}')
-      or p_key = 'session_id' and not logic.is_uuid(regexp_replace(p_value #>> '{}', '^agent-', ''))
+      or p_key = 'session_id' and logic.session_of(p_value #>> '{}') is null
       then 'has no UUID in ' || p_key
     when char_length(p_value #>> '{}') > p_longest then format('has more than %s characters in %s', p_longest, p_key)
   end
@@ -88,7 +96,7 @@ as $$
       event.event_id, event.event_type, event.position, event.correlation_ids, event.payload,
       logic.projection_moment(event) as moment,
       (event.payload ->> 'workflow_id')::uuid as workflow_id,
-      regexp_replace(nullif(event.payload ->> 'session_id', ''), '^agent-', '')::uuid as session_id
+      logic.session_of(event.payload ->> 'session_id') as session_id
     from unnest(p_positions) as given (position)
     join bloodbank.events as event on event.position = given.position
   ), handed as (

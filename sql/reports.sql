@@ -129,7 +129,7 @@ select
   request."timestamp" as requested_at, answer."timestamp" as accepted_at,
   answer."timestamp" - request."timestamp" as latency,
   coalesce(answer."timestamp", (select logic.now())) - request."timestamp" as waited,
-  answer.event_id as accepted_event_id, logic.uuid_of(regexp_replace(answer.payload ->> 'session_id', '^agent-', '')) as session_id
+  answer.event_id as accepted_event_id, logic.session_of(answer.payload ->> 'session_id') as session_id
 from bloodbank.events as request
 left join lateral (
   select effect.* from bloodbank.causes

@@ -185,6 +185,15 @@ async def test_a_session_is_one_with_and_without_agent_before_its_id(ingest, ses
     assert await db.fetchval("select count(*) from bloodbank.agent_sessions") == 1
 
 
+async def test_a_session_id_in_another_form_is_not_judged_where_none_is_asked_for(
+    ingest, workflow, letters, db
+):
+    await ingest(*(started(session_id=odd) for odd in ("bmad-7", 7, "", "agent-")))
+    assert (await workflow())["project_name"] == "iMi"
+    assert await letters() == []
+    assert await db.fetchval("select count(*) from bloodbank.agent_sessions") == 0
+
+
 async def test_a_checkpoint_before_its_acceptance_makes_the_session(ingest, session):
     await ingest(letta("checkpoint.saved", checkpoint_id="one"))
     assert ((await session())["agent_type"], (await session())["status"]) == (None, "active")
