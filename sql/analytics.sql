@@ -132,7 +132,7 @@ comment on view analytics.component_edges is 'Which component depends on, produc
 create or replace view analytics.events as
 select
   event.position, event.event_id, event.event_type, event."timestamp", event.ingested_at, event.arrived, event.version,
-  event.source ->> 'host' as host, event.source ->> 'app' as app, 
+  event.source ->> 'host' as host, event.source ->> 'app' as app,
   coalesce(event.source #>> '{meta,actor}', event.agent_context ->> 'name') as actor,
   event.agent_context ->> 'type' as agent_type, lower(event.payload ->> 'workflow_id') as workflow_id, event.correlation_ids,
   event.payload, event.source, event.agent_context, event.extra
