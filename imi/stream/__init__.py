@@ -1,6 +1,7 @@
 """The stream: the log as it grows, over WebSocket and Server-Sent Events.
 
 wire      what is sent: messages, encoded once, and how each protocol frames them
+limits    how long and how much
 client    one connection
 patterns  which of all patterns match an event type
 audience  who gets what of a page

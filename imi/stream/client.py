@@ -7,16 +7,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from imi.stream import wire
+from imi.stream import limits, wire
 from imi.stream.wire import Wire
 
 if TYPE_CHECKING:
     from asyncpg import PostgresError, Record
-
-BEAT = 30.0  # seconds between two heartbeats
-UNSENT = 4 << 20  # bytes a client may leave unread; one page more may come on top
-HELD = 256 << 20  # bytes that all clients together may leave unread
-LINGER = 5.0  # seconds for the last words of a connection
 
 
 class Client:
@@ -49,7 +44,7 @@ class Client:
         # what it is to be sent next, while it is behind; kept nowhere else, so that it goes when it is sent
         self.page: Record | PostgresError | None = page
         self.cursor = 0
-        self.beat = time.monotonic() + BEAT
+        self.beat = time.monotonic() + limits.BEAT
         self.catching_up: asyncio.Task[None] | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -74,7 +69,7 @@ class Client:
                 self.transport.write(wire.farewell(status))
             else:
                 self.transport.close()
-            asyncio.get_running_loop().call_later(LINGER, self.transport.abort)
+            asyncio.get_running_loop().call_later(limits.LINGER, self.transport.abort)
         self.leave()
 
     def leave(self) -> None:

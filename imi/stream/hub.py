@@ -20,8 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from imi.bloodbank.follow import FAULTS, forever
 from imi.server.errors import translate
-from imi.stream import client as limits
-from imi.stream import wire
+from imi.stream import limits, wire
 from imi.stream.audience import Audience
 from imi.stream.client import Client
 from imi.stream.wire import Held, Message, joined, messages

@@ -12,8 +12,7 @@ import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry
 
-from imi.stream import client as limits
-from imi.stream import wire
+from imi.stream import limits, wire
 from imi.stream.audience import Audience, Share
 from imi.stream.client import Client
 from imi.stream.hub import Hub

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from imi.stream import client as limits
+from imi.stream import limits
 from tests.conftest import Database
 from tests.serving import ADMIN
 from tests.stream.conftest import PATH, SOON, Watcher, World, served
