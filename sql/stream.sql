@@ -26,7 +26,7 @@ declare
   v_regex text := logic.topic_regex(p_event_type);
   v_looks integer := 5000;
   v_workflow text := p_workflow_id;
-  v_is_known boolean;
+  v_has_few_effects boolean;
   v_positions bigint[];
   v_after bigint;
   v_bytes integer := 0;
@@ -43,9 +43,9 @@ begin
   upto := greatest(v_after, v_floor);
   -- few effects are looked up one by one (offset 0: no join with all of the log); where there are many, the log is gone
   -- through as it is without a workflow
-  v_is_known := p_workflow_id is not null
+  v_has_few_effects := p_workflow_id is not null
     and not exists (select from bloodbank.causes where causes.cause = p_workflow_id offset v_looks);
-  if v_is_known then
+  if v_has_few_effects then
     v_looks := case when p_event_type is null then p_limit else v_looks end;
     v_positions := array(
       (
@@ -81,7 +81,7 @@ begin
     limit $5$query$,
     case when v_regex is not null then 'and (''.'' || events.event_type) ~ $3' end,
     case
-      when v_is_known then 'and events.position = any ($4)'
+      when v_has_few_effects then 'and events.position = any ($4)'
       when p_workflow_id is not null then 'and (lower(events.payload ->> ''workflow_id'') = $6 or $6::uuid = any (events.correlation_ids))'
     end)
   using v_after, upto, v_regex, v_positions, p_limit, v_workflow

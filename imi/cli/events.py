@@ -1,4 +1,4 @@
-"""`imi events`: what travels over the bus."""
+"""`imi events`: the log, and the types of events."""
 
 import json
 from contextlib import suppress

@@ -28,9 +28,7 @@ ID = Column("id", "id", wide=110)
     app,
     "list",
     example="imi work list --project git@github.com:33GOD/iMi.git --status ahead",
-    show=page(
-        BRANCH, PROJECT, STATUS, COMMITS, FILES, Column("type", "work_type", wide=140), OWNER, HOLDER, ID
-    ),
+    show=page(BRANCH, PROJECT, STATUS, COMMITS, FILES, TYPE, OWNER, HOLDER, ID),
     add=name_projects_of_page,
 )
 def list_(

@@ -112,7 +112,7 @@ async def test_whatever_is_asked_the_answer_is_that_of_a_plain_query(db, call):
     assert found > 1000
 
 
-async def test_time_bounds_are_inclusive(db, call, publish):
+async def test_time_bounds_are_inclusive(db, publish):
     await publish(*(event(timestamp=f"2026-01-0{day}T00:00:00Z") for day in (1, 2, 3)))
     rows = await db.fetchval("""
         select json_array_length(body) from api.event_list(p_start_time => '2026-01-02Z', p_end_time => '2026-01-03Z')""")
