@@ -57,7 +57,7 @@ bench: setup ## requests/s and latencies beside their references
 bench-bus: setup needs ## events/s and latencies of the bus beside its client alone and COPY
 	$(BIN)/python -m tests.bench.bus
 
-bench-log: setup ## how a long log is read, walked and streamed
+bench-log: setup ## how a long log is read, walked, streamed and projected anew
 	$(BIN)/python -m tests.bench.log
 
 soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some

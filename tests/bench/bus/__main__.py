@@ -6,7 +6,7 @@ machine does meets both; a rate or a latency alone says as much about the machin
 
 import sys
 
-from tests.bench.bus import rates, rebuild, running, wake
+from tests.bench.bus import rates, running, wake
 from tests.bench.bus.stage import staged
 from tests.bench.rows import main
 
@@ -19,7 +19,6 @@ ROWS = {
     "mutation": running.mutated,
     "memory": running.remembered,
     "wake": wake.woken,
-    "rebuild": rebuild.rebuilt,
 }
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""make bench-log: how fast the log is read, walked along its causes and watched, at a million events.
+"""make bench-log: how fast the log is read, walked along its causes, watched and projected anew, at a million events.
 
 All sides take turns in one run on the same PostgreSQL, so that whatever else the machine does meets them all.
 """
 
 import sys
 
-from tests.bench.log import causes, partitions, reading, stream
+from tests.bench.log import causes, partitions, reading, rebuild, stream
 from tests.bench.log.stage import staged
 from tests.bench.rows import main
 
@@ -13,6 +13,7 @@ ROWS = {
     "read": reading.read,
     "causes": causes.descended,
     "stream": stream.watched,
+    "rebuild": rebuild.rebuilt,
     "partitions": partitions.compared,
 }
 

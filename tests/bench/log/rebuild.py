@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from tests.bench.bus.stage import Stage
 from tests.bench.load import BenchError
+from tests.bench.log.stage import MILLION, Stage
 from tests.bench.rows import Figure
+from tests.conftest import TEMPLATE, copy
 
-SCANNED = 1_000_000
 # One event in ten is of a workflow, ten to each, each caused by the one before it.
 LOG = """
     insert into bloodbank.events (event_id, event_type, "timestamp", version, source, correlation_ids, payload, arrived)
@@ -33,22 +33,22 @@ async def rebuilt(stage: Stage) -> list[Figure]:
     """All rows made, then again with nothing to be changed. Raises BenchError if the second finds something."""
     made: list[float] = []
     checked: list[float] = []
-    with stage.database() as database:
-        owner = await database.connect()
-        await owner.execute(LOG, SCANNED)
-        await owner.execute(
-            "insert into bloodbank.causes select cause, event_id from bloodbank.events cross join unnest(correlation_ids) as cause"
-        )
-        await owner.execute("vacuum (analyze) bloodbank.events, bloodbank.causes")
-        for _ in range(stage.rounds):
-            await owner.execute("truncate bloodbank.workflow_state, bloodbank.agent_sessions")
-            for rates in (made, checked):
-                began = time.perf_counter()
-                found = await owner.fetchrow("select * from ops.rebuild_projections()")
-                rates.append(SCANNED / (time.perf_counter() - began))
-            if found["events"] != SCANNED / 10 or found["changed"]:
-                raise BenchError(f"The second rebuild found {found['changed']} of {found['events']} wrong")
-        await owner.close()
+    database = copy(stage.server, TEMPLATE, "rebuild")
+    owner = await database.connect()
+    await owner.execute(LOG, MILLION)
+    await owner.execute(
+        "insert into bloodbank.causes select cause, event_id from bloodbank.events cross join unnest(correlation_ids) as cause"
+    )
+    await owner.execute("vacuum (analyze) bloodbank.events, bloodbank.causes")
+    for _ in range(stage.rounds):
+        await owner.execute("truncate bloodbank.workflow_state, bloodbank.agent_sessions")
+        for rates in (made, checked):
+            began = time.perf_counter()
+            found = await owner.fetchrow("select * from ops.rebuild_projections()")
+            rates.append(MILLION / (time.perf_counter() - began))
+        if found["events"] != MILLION / 10 or found["changed"]:
+            raise BenchError(f"The second rebuild found {found['changed']} of {found['events']} wrong")
+    await owner.close()
     return [
         Figure("rebuild of all rows, events scanned/s", "≥", 50_000, made, form=",.0f"),
         Figure("rebuild that finds all right, events scanned/s", "≥", 50_000, checked, form=",.0f"),
