@@ -99,12 +99,12 @@ class Api:
             self.http.close()
 
     def call(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any
+        self, method: str, path: str, /, body: Any = None, headers: dict[str, str] | None = None, **query: Any
     ) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
         return self._judge(self._send(method, path, body, query, headers))
 
-    def text(self, path: str, **query: Any) -> str:
+    def text(self, path: str, /, **query: Any) -> str:
         """The text of a GET that answers plain text."""
         answer = self._send("GET", path, None, query)
         if answer.is_success and answer.headers.get("Content-Type", "").startswith("text/plain"):
@@ -148,7 +148,7 @@ class Api:
                 self._judge(answer)
             yield answer
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """The data of a GET."""
         return self.call("GET", path, **query).data
 
@@ -160,14 +160,14 @@ class Api:
         """The data of a PATCH."""
         return self.call("PATCH", path, body).data
 
-    def list(self, path: str, everything: bool, limit: int, offset: int, **query: Any) -> dict[str, Any]:
+    def list(self, path: str, everything: bool, limit: int, offset: int, /, **query: Any) -> dict[str, Any]:
         """A list as {items, total, offset, limit}: one page of it, or with `everything` all its pages."""
         if not everything:
             return dict(self.get(path, limit=limit, offset=offset, **query))
         items = [*self.all(path, **query)]
         return {"items": items, "total": len(items), "offset": 0, "limit": len(items)}
 
-    def all(self, path: str, **query: Any) -> Iterator[Any]:
+    def all(self, path: str, /, **query: Any) -> Iterator[Any]:
         """The items of all pages of a list."""
         done = 0
         while True:

@@ -257,6 +257,8 @@ class TestRegistry:
         moved = imi.data("worktrees", "update", made["id"], "--path", "/srv/w/moved")
         assert (moved["path"], moved["branch_name"]) == ("/srv/w/moved", "feat/a")
         [found] = imi.data("worktrees", "list", "--project", project, "--host", "h")["items"]
+        assert imi.data("worktrees", "list", "--path", found["path"])["items"] == [found]
+        assert imi.data("worktrees", "list", "--path", "/nowhere")["total"] == 0
         assert found == moved
         assert imi("worktrees", "remove", made["id"]).out.startswith("reported as removed")
         assert imi.data("worktrees", "list", "--project", project)["total"] == 0

@@ -107,9 +107,8 @@ class TestWork:
         item = imi.data("work", "start", project["id"], "x", *source, "--worktree-path", "/w", "--host", "h")
         assert item["source"] == {"type": "plane_ticket", "ref": "PROJ-7"}
         assert (item["owner_id"], item["worktree_path"], item["host"]) == ("ada", "/w", "h")
-        assert (
-            imi.data("work", "list", "--source-ref", "PROJ-7", "--host", "h")["items"][0]["id"] == item["id"]
-        )
+        asked = ("work", "list", "--source-ref", "PROJ-7", "--host", "h", "--branch", "x")
+        assert imi.data(*asked)["items"][0]["id"] == item["id"]
 
     def test_a_held_branch_is_refused_with_its_holder(self, imi: Imi, item: dict[str, Any]) -> None:
         refused = imi.error(4, "work", "start", item["project_id"], item["branch_name"])
