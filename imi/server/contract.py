@@ -105,23 +105,26 @@ class Operation:
         return body.decode()
 
     def bind(self, inputs: Mapping[str, str], outputs: Iterable[str]) -> None:
-        """Write the statements: a row (status, body, headers), or in a batch one for each call."""
+        """Write the statements: a row (status, body, headers), or in a batch one for each call.
+
+        In FROM its answer would be set aside, in a file if it is long; `offset 0` has it called once.
+        """
+        columns = ", ".join(f"(r).{each}" for each in ("status", "body", "headers") if each in outputs)
 
         def statement(text: str, items: str) -> str:
-            given = (
+            given = ", ".join(
                 f"{name} => {text.format(n)}::{inputs[name]}" for n, name in enumerate(self.arguments, 1)
             )
-            columns = ", ".join(f"r.{each}" for each in ("status", "body", "headers") if each in outputs)
-            call = f"{self.function}({', '.join(given)}) as r"
-            return f"select {columns or 'null::integer, r'} from {items}{call}"
+            calls = f"select {self.function}({given}) as r{items} offset 0"
+            return f"select {columns or 'null::integer, r'} from ({calls}) as c"
 
         arrays, texts = (
             ", ".join(form.format(n) for n in range(1, len(self.arguments) + 1))
             for form in ("${}::text[]", "t{}")
         )
-        items = f"unnest({arrays}) with ordinality as k ({texts}, n) cross join lateral "
+        items = f", k.n from unnest({arrays}) with ordinality as k ({texts}, n)"
         self.statement = statement("${}::text", "")
-        self.batch_statement = statement("k.t{}", items) + " order by k.n"
+        self.batch_statement = statement("k.t{}", items) + " order by n"
 
 
 class Contract:
