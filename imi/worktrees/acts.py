@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ REVIEWED = "refs/remotes/imi-review/"
 prunes them."""
 PATIENCE = 60.0
 INITIALIZING = "initializing"
+OBJECT = re.compile(rb"\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b")
 
 
 def run(folder: Path, *arguments: str, fed: str = "", held: int | None = None) -> str:
@@ -147,3 +149,59 @@ def repair(folder: Path, *moved: Path) -> None:
 def prune(project: Project) -> None:
     """`git worktree prune`: forget worktrees whose folders are gone."""
     run(project.repository, "worktree", "prune")
+
+
+def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
+    """Make `ref` hold every object that the worktree's index and the other files in `own`, git's folder for
+    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. `head` is
+    its commit."""
+    named: set[str] = set()
+    for at, folders, files in os.walk(own):
+        folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories
+        texts = (Path(at, each).read_bytes() for each in files if not each.startswith("index"))
+        named.update(each.decode() for text in texts for each in OBJECT.findall(text))
+    for line in git.run(worktree, "ls-files", "--stage", "-z").split("\0")[:-1]:
+        mode, commit, _ = line.split(" ", 2)
+        if mode != "160000":
+            named.add(commit)
+    question = ("cat-file", "--batch-check=%(objectname) %(objecttype)")
+    there = git.run(worktree, *question, fed="\n".join(sorted(named))).splitlines()
+    kinds = dict(line.split(" ", 1) for line in there)  # an object that is not there is "missing"
+    commits = [each for each, kind in kinds.items() if kind == "commit"]
+    try:
+        git.run(
+            worktree,
+            "rev-list",
+            "--objects",
+            "--quiet",
+            "--stdin",
+            fed="\n".join([*commits, "--not", "--all"]),
+        )
+    except GitError:  # an old one has lost its history: held, it would break `git gc`
+        commits = [head] if head else []
+    modes = {"blob": "100644", "tree": "040000"}
+    entries = [f"{modes[kind]} {kind} {each}\t{each}\0" for each, kind in kinds.items() if kind in modes]
+    tree = run(worktree, "mktree", "-z", fed="".join(entries)).strip()
+    who = "iMi <imi@localhost> 0 +0000"
+    lines = [f"tree {tree}", *(f"parent {each}" for each in commits), f"author {who}", f"committer {who}"]
+    kept = "\n".join([*lines, "", "What a removed worktree needs\n"])
+    commit = run(worktree, "hash-object", "-t", "commit", "-w", "--stdin", fed=kept).strip()
+    run(worktree, "update-ref", ref, commit)
+
+
+def drop(repository: Path, ref: str) -> None:
+    """Remove a whole reference, if it is there."""
+    run(repository, "update-ref", "-d", ref)
+
+
+def hold(repository: Path, ref: str, commit: str) -> None:
+    """Make a whole reference, which is not there yet, name a commit."""
+    run(repository, "update-ref", ref, commit, "")
+
+
+def put_head(worktree: Path, branch: str | None, commit: str) -> None:
+    """Make HEAD name the branch, or detach it at the commit. Index and files stay as they are."""
+    if branch:
+        run(worktree, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    else:
+        run(worktree, "update-ref", "--no-deref", "HEAD", commit)

@@ -1,0 +1,187 @@
+"""The trash: what it holds, and a record of each removal.
+
+    ROOT/.imi-trash/feat-login.20260211T103000123456Z        the worktree's folder, whole
+    ROOT/.imi-trash/feat-login.20260211T103000123456Z.json   its record
+    REPOSITORY/imi-trash/ID                                  what git keeps of it: HEAD, index, a rebase …
+    refs/imi/trash/ID                                        every object that those name
+
+Away from REPOSITORY/worktrees git takes it for no worktree: its branch is free and no prune touches it. As
+deep as there, because `commondir` is relative: so git still answers inside the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from imi.worktrees.layout import Project
+from imi.worktrees.report import text
+
+TRASH = ".imi-trash"
+REFS = "refs/imi/trash/"
+KEPT = timedelta(days=7)
+BUDGET = 10 * 2**30
+"""Bytes of the disk that the trash may take."""
+DOOMED = ".gone"
+"""Ends the name of a folder that has expired: it is being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A removal. `place` is the folder's path, relative to the root if it was below it; `admin` is git's name
+    for the worktree; `commit` is what HEAD was, `tip` what the branch was. `forced` are the reasons that were
+    overridden. `work` is what the work item was (id, source, owner_id, work_type), if that was known.
+    `reported` says that the report of the removal is with the spool; `restored_at` that a restore began."""
+
+    id: str
+    name: str
+    place: str
+    admin: str
+    is_relative: bool
+    branch: str | None
+    is_detached: bool
+    commit: str | None
+    tip: str | None
+    removed_at: str
+    removed_by: str
+    state: str
+    test: str | None
+    merge_commit: str | None
+    forced: list[str]
+    work: dict[str, Any] | None = None
+    reported: bool = False
+    restored_at: str | None = None
+    restored_by: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A removed worktree: its folder in the trash, and its record."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def expires_at(self) -> datetime:
+        """When it is old enough to go."""
+        return datetime.fromisoformat(self.record.removed_at) + KEPT
+
+    @property
+    def ref(self) -> str:
+        """The reference that holds its objects."""
+        return REFS + self.record.id
+
+    @property
+    def file(self) -> Path:
+        """Its record's file."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @property
+    def doomed(self) -> Path:
+        """What its folder is called while it is deleted."""
+        return self.folder.with_name(self.folder.name + DOOMED)
+
+    def own(self, project: Project) -> Path:
+        """What git keeps of it."""
+        return project.repository / "imi-trash" / self.record.id
+
+    def path(self, project: Project) -> Path:
+        """Where it was, and comes back to."""
+        return project.root / self.record.place
+
+    def changed(self, **fields: Any) -> Entry:
+        """It with another record, on the disk too."""
+        entry = Entry(self.folder, replace(self.record, **fields))
+        entry.save()
+        return entry
+
+    def save(self) -> None:
+        """Write the record; it is on the disk when this returns."""
+        self.folder.parent.mkdir(exist_ok=True)
+        draft = self.file.with_suffix(".new")
+        with draft.open("w") as opened:
+            json.dump(asdict(self.record), opened, indent=1)
+            opened.flush()
+            os.fsync(opened.fileno())
+        draft.rename(self.file)
+        flush(self.folder.parent)
+
+    def document(self, project: Project) -> dict[str, Any]:
+        """It as --json shows it."""
+        record = self.record
+        return {
+            "name": record.name,
+            "entry": text(Path(self.folder.name)),
+            "path": text(self.path(project)),
+            "trash": text(self.folder),
+            "branch": record.branch,
+            "commit": record.commit,
+            "state": record.state,
+            "test": record.test,
+            "forced": record.forced,
+            "removed_at": record.removed_at,
+            "removed_by": record.removed_by,
+            "expires_at": self.expires_at.isoformat(),
+            "size": record.size,
+        }
+
+
+def new(project: Project, record: Record) -> Entry:
+    """An entry that nothing is in yet."""
+    stamp = datetime.fromisoformat(record.removed_at).astimezone(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    name = os.fsdecode(os.fsencode(record.name)[:200])  # a file's name has 255 bytes at most
+    return Entry(project.root / TRASH / f"{name}.{stamp}", record)
+
+
+def read(project: Project) -> tuple[list[Entry], list[str]]:
+    """The entries, oldest first, and a sentence for each file that is no record."""
+    found, notes = [], []
+    for file in sorted((project.root / TRASH).glob("*.json")):
+        try:
+            found.append(Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes()))))
+        except FileNotFoundError:
+            continue  # taken away a moment ago
+        except (ValueError, TypeError, OSError):
+            notes.append(f"{file} is no record of a removal that this version can read; it is left as it is")
+    return sorted(found, key=lambda entry: entry.record.removed_at), notes
+
+
+def measured(project: Project, entry: Entry) -> Entry:
+    """The entry with its size, counted once: what is in the trash does not change."""
+    if entry.record.size is not None:
+        return entry
+    return entry.changed(size=_size(entry.folder) + _size(entry.own(project)))
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the disk below a folder. No link is followed, and a file with several names counts once."""
+    total, seen, folders = 0, set(), [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as listed:
+                for each in listed:
+                    stat = each.stat(follow_symlinks=False)
+                    if each.is_dir(follow_symlinks=False):
+                        folders.append(each.path)
+                    elif stat.st_nlink > 1:
+                        if stat.st_ino in seen:
+                            continue
+                        seen.add(stat.st_ino)
+                    total += stat.st_blocks * 512
+        except OSError:
+            continue  # not to be read, or gone
+    return total
+
+
+def flush(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,213 @@
+"""What stands against the removal of a worktree: every reason, each a phrase for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imi.cli.client import Api
+from imi.cli.outcome import NOT_FOUND, Failure
+from imi.worktrees import acts, facts, git, gitdirs, merged, sync
+from imi.worktrees.facts import Facts
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import TRUNK, Project, Worktree
+from imi.worktrees.merged import Verdict
+
+HEADS = "refs/heads/"
+STARTED = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
+"""Where git writes the branch that a rebase or a bisect began on."""
+
+
+class Process(NamedTuple):
+    """A running process and its working folder."""
+
+    pid: int
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the server says of a branch: its active work item, None when it has none. Not `is_known`: it could
+    not be asked, `note` says why."""
+
+    item: dict[str, Any] | None = None
+    is_known: bool = True
+    note: str | None = None
+
+    @property
+    def holder(self) -> str | None:
+        """Who claims it."""
+        claim = self.item and self.item["claim"]
+        return str(claim["agent_id"]) if claim else None
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a pull request of it is merged."""
+        return bool(self.item) and any(pr["pr_state"] == "merged" for pr in self.item["links"]["prs"])  # type: ignore[index]
+
+
+Ask = Callable[[str | None], Known]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a worktree stands, for its removal. `branch` is also the one that a rebase has taken off HEAD; `tip`
+    is its commit. `never` is why it cannot be removed at all, `reasons` are what --force overrides."""
+
+    facts: Facts
+    branch: str | None
+    tip: str | None
+    verdict: Verdict
+    known: Known
+    never: tuple[str, ...]
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def asking(api: Api, project: Project) -> Ask:
+    """Asks the server about branches of the project."""
+
+    def ask(branch: str | None) -> Known:
+        if project.remote is None or branch is None:
+            return Known()
+        try:
+            remote = {"remote_origin": project.remote}
+            project_id = api.get("/projects/by-origin", **remote)["id"]
+            found = api.get("/work", project_id=project_id, branch_name=branch)["items"]
+            return Known(api.get(f"/work/{found[0]['id']}") if found else None)
+        except Failure as failure:
+            if failure.exit_code == NOT_FOUND:
+                return Known()
+            return Known(None, False, f"who claims {branch} is unknown: {failure.message}")
+
+    return ask
+
+
+def processes() -> list[Process]:
+    """The processes but this one, and where each stands; those that this user may not see are missing."""
+    import psutil
+
+    listed = (each.info for each in psutil.process_iter(["pid", "name", "cwd"]))
+    return [
+        Process(info["pid"], info["name"] or "?", info["cwd"])
+        for info in listed
+        if info["cwd"] and info["pid"] != os.getpid()
+    ]
+
+
+def of(
+    project: Project, worktree: Worktree, actor: str, ask: Ask, running: Callable[[], Sequence[Process]]
+) -> Standing:
+    """How a worktree stands. GitError says why it cannot be read."""
+    path = worktree.path
+    trunks = trunk_refs(project)
+    trunk = trunks[0] if trunks else HEADS + project.trunk
+    now = facts.read(path, trunk, sync.linked(project, path))
+    branch = now.branch or _begun_on(path)
+    tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
+    tip = tips.get(f"{HEADS}{branch}")
+    known = ask(branch)
+    whole = f"{HEADS}{branch}" if tip else now.commit and now.commit.hash
+    verdict = _judge(project.repository, whole, trunks, known.is_merged)
+    reasons = [*_files(now), *_commits(project, now, whole, verdict)]
+    if known.holder and known.holder != actor:
+        reasons.append(f"{known.holder} claims it")
+    inside = (each for each in running() if Path(each.folder).is_relative_to(path))
+    reasons += [f"process {each.pid} ({each.name}) is inside" for each in inside]
+    if worktree.locked == acts.INITIALIZING:
+        reasons.append("it was left half made")
+    elif worktree.locked is not None:
+        reasons.append("it is locked" + (f": {worktree.locked}" if worktree.locked else ""))
+    notes = (known.note,) if known.note else ()
+    return Standing(now, branch, tip, verdict, known, _never(project, worktree, now), tuple(reasons), notes)
+
+
+def trunk_refs(project: Project) -> list[str]:
+    """The trunk's references: of the local branch and the remote's the one that contains the other, both when
+    they have diverged."""
+    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
+    wanted = (tracking, HEADS + project.trunk)
+    there = [ref.name for ref in git.refs(project.repository, *wanted) if ref.name in wanted]
+    if len(there) < 2:
+        return there
+    ahead, behind = git.divergence(project.repository, tracking, wanted[1])
+    return [tracking] if not ahead else [wanted[1]] if not behind else [*wanted]
+
+
+def _judge(repository: Path, branch: str | None, trunks: list[str], is_link_merged: bool) -> Verdict:
+    verdict = Verdict("open")
+    for trunk in trunks if branch else []:
+        assert branch
+        verdict = merged.judge(repository, branch, trunk, is_link_merged=is_link_merged)
+        if verdict.state != "open":
+            break
+    return verdict
+
+
+def _never(project: Project, worktree: Worktree, now: Facts) -> tuple[str, ...]:
+    path, reasons = worktree.path, []
+    if path == project.trunk_path or path.name.startswith(TRUNK):
+        reasons.append("it is the trunk's worktree")
+    elif now.is_main:
+        reasons.append("it is git's main worktree, which holds the repository")
+    elif project.repository.is_relative_to(path):
+        reasons.append("the repository is inside")
+    within = [each.path for each in project.worktrees if each.path != path and each.path.is_relative_to(path)]
+    reasons += [f"another worktree is inside: {each}" for each in within]
+    return tuple(reasons)
+
+
+def _files(now: Facts) -> list[str]:
+    reasons = []
+    if now.dirty:
+        reasons.append(f"{_count(now.dirty, 'file')} uncommitted")
+    if now.untracked:
+        reasons.append(f"{_count(now.untracked, 'file')} untracked")
+    if now.submodules:
+        reasons.append(f"submodules with changes: {', '.join(now.submodules)}")
+    if now.stashes:
+        reasons.append(f"{_count(now.stashes, 'stash', 'stashes')} of {now.branch or 'a detached head'}")
+    if now.operation:
+        reasons.append(f"a {now.operation} is in progress")
+    return reasons
+
+
+def _commits(project: Project, now: Facts, whole: str | None, verdict: Verdict) -> list[str]:
+    """Commits that nothing else holds. A merged branch has none to lose: the trunk has the work."""
+    heads = {whole} if now.branch or whole is None or now.commit is None else {whole, now.commit.hash}
+    if verdict.state == "merged":
+        heads.discard(whole)
+    lost = {commit for head in heads if head for commit, _ in facts.unpushed(project.repository, head)}
+    if (
+        now.branch is None and whole and whole.startswith(HEADS)
+    ):  # HEAD's during a rebase may be the branch's too
+        held = {commit for commit, _ in facts.unpushed(project.repository, whole)}
+        lost = lost if whole in heads else lost - held
+    return [f"{_count(len(lost), 'commit')} not pushed"] if lost else []
+
+
+def _begun_on(worktree: Path) -> str | None:
+    """The branch that a rebase or bisect in progress has taken off HEAD."""
+    found = gitdirs.find(str(worktree))
+    for name in STARTED if found else ():
+        assert found
+        try:
+            said = os.fsdecode(Path(found.own, name).read_bytes()).strip().removeprefix(HEADS)
+        except OSError:
+            continue
+        return said if said and said != "detached HEAD" else None
+    return None
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return (
+        f"1 {one} is"
+        if number == 1 and not many
+        else f"1 {one}"
+        if number == 1
+        else (f"{number} {many}" if many else f"{number} {one}s are")
+    )
