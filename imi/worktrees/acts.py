@@ -153,8 +153,8 @@ def prune(project: Project) -> None:
 
 def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
     """Make `ref` hold every object that the worktree's index and the other files in `own`, git's folder for
-    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. `head` is
-    its commit."""
+    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. Its
+    commit is `head`."""
     named: set[str] = set()
     for at, folders, files in os.walk(own):
         folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories

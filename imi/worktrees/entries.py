@@ -143,12 +143,20 @@ def read(project: Project) -> tuple[list[Entry], list[str]]:
     found, notes = [], []
     for file in sorted((project.root / TRASH).glob("*.json")):
         try:
-            found.append(Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes()))))
-        except FileNotFoundError:
-            continue  # taken away a moment ago
+            entry = one(file)
         except (ValueError, TypeError, OSError):
             notes.append(f"{file} is no record of a removal that this version can read; it is left as it is")
+        else:
+            found += [entry] if entry else []
     return sorted(found, key=lambda entry: entry.record.removed_at), notes
+
+
+def one(file: Path) -> Entry | None:
+    """The entry of a record's file, None when it is gone."""
+    try:
+        return Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes())))
+    except FileNotFoundError:
+        return None
 
 
 def measured(project: Project, entry: Entry) -> Entry:

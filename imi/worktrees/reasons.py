@@ -12,7 +12,6 @@ from imi.cli.client import Api
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.worktrees import acts, facts, git, gitdirs, merged, sync
 from imi.worktrees.facts import Facts
-from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, Project, Worktree
 from imi.worktrees.merged import Verdict
 
@@ -55,8 +54,8 @@ Ask = Callable[[str | None], Known]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a worktree stands, for its removal. `branch` is also the one that a rebase has taken off HEAD; `tip`
-    is its commit. `never` is why it cannot be removed at all, `reasons` are what --force overrides."""
+    """How a worktree stands, for its removal. `branch` is also one that a rebase has taken off HEAD, and `tip`
+    its commit. `never` is why it cannot be removed at all, `reasons` are what --force overrides."""
 
     facts: Facts
     branch: str | None
@@ -89,7 +88,7 @@ def asking(api: Api, project: Project) -> Ask:
 
 def processes() -> list[Process]:
     """The processes but this one, and where each stands; those that this user may not see are missing."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     listed = (each.info for each in psutil.process_iter(["pid", "name", "cwd"]))
     return [
@@ -111,7 +110,7 @@ def of(
     tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
     tip = tips.get(f"{HEADS}{branch}")
     known = ask(branch)
-    whole = f"{HEADS}{branch}" if tip else now.commit and now.commit.hash
+    whole = f"{HEADS}{branch}" if tip else now.commit.hash if now.commit else None
     verdict = _judge(project.repository, whole, trunks, known.is_merged)
     reasons = [*_files(now), *_commits(project, now, whole, verdict)]
     if known.holder and known.holder != actor:
@@ -150,6 +149,8 @@ def _judge(repository: Path, branch: str | None, trunks: list[str], is_link_merg
 
 def _never(project: Project, worktree: Worktree, now: Facts) -> tuple[str, ...]:
     path, reasons = worktree.path, []
+    if path.stat().st_dev != project.root.stat().st_dev:
+        reasons.append(f"it is on another file system than the trash of {project.root}")
     if path == project.trunk_path or path.name.startswith(TRUNK):
         reasons.append("it is the trunk's worktree")
     elif now.is_main:
@@ -164,13 +165,14 @@ def _never(project: Project, worktree: Worktree, now: Facts) -> tuple[str, ...]:
 def _files(now: Facts) -> list[str]:
     reasons = []
     if now.dirty:
-        reasons.append(f"{_count(now.dirty, 'file')} uncommitted")
+        reasons.append(_count(now.dirty, "file is uncommitted", "files are uncommitted"))
     if now.untracked:
-        reasons.append(f"{_count(now.untracked, 'file')} untracked")
+        reasons.append(_count(now.untracked, "file is untracked", "files are untracked"))
     if now.submodules:
-        reasons.append(f"submodules with changes: {', '.join(now.submodules)}")
+        reasons.append(f"submodules have changes: {', '.join(now.submodules)}")
     if now.stashes:
-        reasons.append(f"{_count(now.stashes, 'stash', 'stashes')} of {now.branch or 'a detached head'}")
+        branch = now.branch or "a detached head"
+        reasons.append(_count(now.stashes, f"stash is of {branch}", f"stashes are of {branch}"))
     if now.operation:
         reasons.append(f"a {now.operation} is in progress")
     return reasons
@@ -178,16 +180,11 @@ def _files(now: Facts) -> list[str]:
 
 def _commits(project: Project, now: Facts, whole: str | None, verdict: Verdict) -> list[str]:
     """Commits that nothing else holds. A merged branch has none to lose: the trunk has the work."""
-    heads = {whole} if now.branch or whole is None or now.commit is None else {whole, now.commit.hash}
-    if verdict.state == "merged":
-        heads.discard(whole)
-    lost = {commit for head in heads if head for commit, _ in facts.unpushed(project.repository, head)}
-    if (
-        now.branch is None and whole and whole.startswith(HEADS)
-    ):  # HEAD's during a rebase may be the branch's too
-        held = {commit for commit, _ in facts.unpushed(project.repository, whole)}
-        lost = lost if whole in heads else lost - held
-    return [f"{_count(len(lost), 'commit')} not pushed"] if lost else []
+    heads = {whole} if whole and verdict.state != "merged" else set()
+    if now.branch is None and now.commit and now.commit.hash != whole:
+        heads.add(now.commit.hash)
+    lost = {commit for head in heads for commit, _ in facts.unpushed(project.repository, head)}
+    return [_count(len(lost), "commit is unpushed", "commits are unpushed")] if lost else []
 
 
 def _begun_on(worktree: Path) -> str | None:
@@ -203,11 +200,5 @@ def _begun_on(worktree: Path) -> str | None:
     return None
 
 
-def _count(number: int, one: str, many: str = "") -> str:
-    return (
-        f"1 {one} is"
-        if number == 1 and not many
-        else f"1 {one}"
-        if number == 1
-        else (f"{number} {many}" if many else f"{number} {one}s are")
-    )
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
