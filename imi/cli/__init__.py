@@ -32,6 +32,10 @@ COMMANDS = {
         "devops": ("worktrees", "A folder and a branch for work on operations."),
         "exp": ("worktrees", "A folder and a branch for an experiment."),
         "review": ("worktrees", "A folder for a pull request's commits."),
+        "remove": ("trash", "Move a worktree to the trash; refused while work would be hidden."),
+        "restore": ("trash", "Bring a removed worktree back, whole."),
+        "trash": ("trash", "What was removed, and until when it is kept."),
+        "gc": ("trash", "Remove the worktrees that are merged, clean and unused."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

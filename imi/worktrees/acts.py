@@ -158,7 +158,8 @@ def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
     named: set[str] = set()
     for at, folders, files in os.walk(own):
         folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories
-        texts = (Path(at, each).read_bytes() for each in files if not each.startswith("index"))
+        whole = (Path(at, each) for each in files if not each.startswith("index"))
+        texts = (each.read_bytes() for each in whole if each.is_file())
         named.update(each.decode() for text in texts for each in OBJECT.findall(text))
     for line in git.run(worktree, "ls-files", "--stage", "-z").split("\0")[:-1]:
         mode, commit, _ = line.split(" ", 2)

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees.layout import Project
+from imi.worktrees import acts
+from imi.worktrees.layout import NoProjectError, Project
+from imi.worktrees.names import KINDS, NameRefusedError
 from imi.worktrees.report import text
 
 TRASH = ".imi-trash"
@@ -35,7 +38,8 @@ class Record:
     """A removal. `place` is the folder's path, relative to the root if it was below it; `admin` is git's name
     for the worktree; `commit` is what HEAD was, `tip` what the branch was. `forced` are the reasons that were
     overridden. `work` is what the work item was (id, source, owner_id, work_type), if that was known.
-    `reported` says that the report of the removal is with the spool; `restored_at` that a restore began."""
+    `reported` says that the report of the removal is with the spool; `restored_at` that a restore began, onto the
+    branch `restored_on`."""
 
     id: str
     name: str
@@ -56,6 +60,7 @@ class Record:
     reported: bool = False
     restored_at: str | None = None
     restored_by: str | None = None
+    restored_on: str | None = None
     size: int | None = None
 
 
@@ -163,7 +168,32 @@ def measured(project: Project, entry: Entry) -> Entry:
     """The entry with its size, counted once: what is in the trash does not change."""
     if entry.record.size is not None:
         return entry
-    return entry.changed(size=_size(entry.folder) + _size(entry.own(project)))
+    with acts.lock(project.repository, entry.record.name):
+        now = one(entry.file)
+        if now is None or not now.folder.is_dir():
+            return entry
+        return now.changed(size=_size(now.folder) + _size(now.own(project)))
+
+
+def chosen(project: Project, name: str) -> Entry:
+    """The newest entry that the name means, as layout.named has it, or the entry that is called so.
+    NoProjectError for none, NameRefusedError for several names."""
+    there = [each for each in read(project)[0] if each.folder.is_dir()]
+    tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
+    rules: tuple[Callable[[Entry], bool], ...] = (
+        lambda each: each.folder.name == name,
+        lambda each: each.record.name == name,
+        lambda each: each.record.branch == name,
+        lambda each: each.record.name in tasks,
+    )
+    for rule in rules:
+        found = [each for each in there if rule(each)]
+        names = sorted({each.record.name for each in found})
+        if len(names) > 1:
+            raise NameRefusedError(f"{name} may be one of {', '.join(names)}", "say which, by its folder")
+        if found:
+            return found[-1]
+    raise NoProjectError(f"the trash of {project.root} has no {name}", "imi trash list shows all")
 
 
 def _size(folder: Path) -> int:

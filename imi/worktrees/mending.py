@@ -74,10 +74,10 @@ def put_back(project: Project, entry: Entry) -> list[str]:
     """What follows when the folder is in its place: git's part, the report, and the record goes."""
     record, path, kept = entry.record, entry.path(project), entry.own(project)
     if kept.is_dir():
-        own = _free(project, record.admin)
-        target = os.path.relpath(path / ".git", own) if record.is_relative else path / ".git"
+        free = _free(project, record.admin)
+        target = os.path.relpath(path / ".git", free) if record.is_relative else path / ".git"
         (kept / "gitdir").write_bytes(os.fsencode(target) + b"\n")
-        kept.rename(own)
+        kept.rename(free)
     own = _admin(project, path)
     if own:
         point(project, entry, path, own)
@@ -86,7 +86,7 @@ def put_back(project: Project, entry: Entry) -> list[str]:
     notes = _tell_restored(project, entry) if record.restored_at and record.reported else []
     acts.drop(project.repository, entry.ref)
     _draft(entry).unlink(missing_ok=True)
-    entry.file.unlink()
+    entry.file.unlink(missing_ok=True)
     return notes
 
 
@@ -144,7 +144,7 @@ def delete(project: Project, entry: Entry) -> None:
             _delete_tree(folder)
     acts.drop(project.repository, entry.ref)
     _draft(entry).unlink(missing_ok=True)
-    entry.file.unlink()
+    entry.file.unlink(missing_ok=True)
 
 
 def _delete_tree(folder: Path) -> None:
@@ -182,7 +182,8 @@ def _tell_restored(project: Project, entry: Entry) -> list[str]:
     record = entry.record
     assert record.restored_at and record.restored_by
     path = entry.path(project)
-    if record.branch is None:
+    branch = record.restored_on
+    if branch is None:
         return ["the server was not told: no branch is checked out"]
     kinds = (kind.work_type for kind in KINDS.values() if record.name.startswith(kind.folder))
     work = record.work or {}
@@ -190,9 +191,13 @@ def _tell_restored(project: Project, entry: Entry) -> list[str]:
     ticket = source["ref"] if source["type"] == "plane_ticket" else None
     fields = {name: work[name] for name in ("source", "owner_id") if name in work}
     work_type = work.get("work_type") or next(kinds, "feature")
-    body = report.worktree_body(project, path, record.branch, work_type, ticket, **fields)
-    id_ = str(uuid.uuid5(uuid.UUID(record.id), "restored"))
-    return _put(spool.Report(id_, record.restored_at, record.restored_by, "worktree", body))
+    body = report.worktree_body(project, path, branch, work_type, ticket, **fields)
+    return _put(spool.Report(restored_id(entry), record.restored_at, record.restored_by, "worktree", body))
+
+
+def restored_id(entry: Entry) -> str:
+    """The id of the report of its restore: the same whoever completes it."""
+    return str(uuid.uuid5(uuid.UUID(entry.record.id), "restored"))
 
 
 def _put(made: spool.Report) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imi.cli.client import Api
-from imi.cli.outcome import NOT_FOUND, Failure
+from imi.cli.outcome import NOT_FOUND, UNREACHABLE, Failure
 from imi.worktrees import acts, facts, git, gitdirs, merged, sync
 from imi.worktrees.facts import Facts
 from imi.worktrees.layout import TRUNK, Project, Worktree
@@ -54,8 +54,8 @@ Ask = Callable[[str | None], Known]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a worktree stands, for its removal. `branch` is also one that a rebase has taken off HEAD, and `tip`
-    its commit. `never` is why it cannot be removed at all, `reasons` are what --force overrides."""
+    """How a worktree stands, for its removal. `branch` is also one that a rebase took off HEAD, and `tip` its
+    commit. `never` is why it cannot be removed at all, `reasons` are what --force overrides."""
 
     facts: Facts
     branch: str | None
@@ -68,19 +68,25 @@ class Standing:
 
 
 def asking(api: Api, project: Project) -> Ask:
-    """Asks the server about branches of the project."""
+    """Asks the server about branches of the project; where it cannot be reached, only once."""
+    project_id: str | None = None
+    away: Failure | None = None
 
     def ask(branch: str | None) -> Known:
+        nonlocal project_id, away
         if project.remote is None or branch is None:
             return Known()
         try:
-            remote = {"remote_origin": project.remote}
-            project_id = api.get("/projects/by-origin", **remote)["id"]
+            if away:
+                raise away
+            if project_id is None:
+                project_id = api.get("/projects/by-origin", remote_origin=project.remote)["id"]
             found = api.get("/work", project_id=project_id, branch_name=branch)["items"]
             return Known(api.get(f"/work/{found[0]['id']}") if found else None)
         except Failure as failure:
             if failure.exit_code == NOT_FOUND:
                 return Known()
+            away = failure if failure.exit_code == UNREACHABLE else None
             return Known(None, False, f"who claims {branch} is unknown: {failure.message}")
 
     return ask

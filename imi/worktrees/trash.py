@@ -19,12 +19,12 @@ from imi.worktrees import acts, entries, facts, git, gitdirs, layout, mending, r
 from imi.worktrees.create import TakenError
 from imi.worktrees.entries import Entry, Record
 from imi.worktrees.git import GitError
-from imi.worktrees.layout import NoProjectError, Project, Worktree
+from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.mending import mend
-from imi.worktrees.names import KINDS, LayoutError, NameRefusedError
+from imi.worktrees.names import LayoutError
 from imi.worktrees.reasons import HEADS, Ask, Process, Standing
 
-__all__ = ["RefusedError", "Removed", "Restored", "expire", "mend", "remove", "restore"]
+__all__ = ["Record", "RefusedError", "Removed", "Restored", "expire", "mend", "remove", "restore"]
 
 
 class RefusedError(LayoutError):
@@ -140,7 +140,7 @@ def restore(
 ) -> Restored:
     """Bring back what was removed under that name last, or a certain entry. `old` asks what its work item is
     now. NoProjectError, NameRefusedError, TakenError or GitError says why it stays in the trash."""
-    chosen = _chosen(project, name)
+    chosen = entries.chosen(project, name)
     with acts.lock(project.repository, chosen.record.name):
         entry = mending.again(chosen)
         if entry is None or not entry.folder.is_dir():
@@ -154,9 +154,11 @@ def restore(
         known = old(entry.record)
         when = datetime.now(UTC).isoformat()
         entry = entry.changed(
-            restored_at=when, restored_by=actor, branch=branch or entry.record.branch,
+            restored_at=when,
+            restored_by=actor,
+            restored_on=entry.record.branch if entry.record.is_detached else branch,
             work=work(known) if known else entry.record.work,
-        )  # fmt: skip
+        )
         try:
             mending.point(project, entry, entry.folder, own)
             if not entry.record.is_detached and entry.record.commit:
@@ -166,26 +168,6 @@ def restore(
             raise GitError(f"{path.name} cannot be moved back: {error.strerror}") from None
         notes += mending.put_back(project, entry)
     return Restored(entry, path, branch, notes)
-
-
-def _chosen(project: Project, name: str) -> Entry:
-    """The newest entry that the name means, as layout.named has it, or the entry that is called so."""
-    there = [each for each in entries.read(project)[0] if each.folder.is_dir()]
-    tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
-    rules: tuple[Callable[[Entry], bool], ...] = (
-        lambda each: each.folder.name == name,
-        lambda each: each.record.name == name,
-        lambda each: each.record.branch == name,
-        lambda each: each.record.name in tasks,
-    )
-    for rule in rules:
-        found = [each for each in there if rule(each)]
-        names = sorted({each.record.name for each in found})
-        if len(names) > 1:
-            raise NameRefusedError(f"{name} may be one of {', '.join(names)}", "say which, by its folder")
-        if found:
-            return found[-1]
-    raise NoProjectError(f"the trash of {project.root} has no {name}", "imi trash list shows all")
 
 
 def _head(project: Project, entry: Entry) -> tuple[str | None, list[str]]:
@@ -244,9 +226,10 @@ def expire(project: Project) -> list[str]:
 def _expired(project: Project, entry: Entry) -> str:
     """Delete an entry. Commits that nothing else holds stay."""
     record = entry.record
-    lost = record.commit and facts.unpushed(project.repository, record.commit)
     kept = f"refs/imi/kept/{record.id}"
-    if lost and record.commit:
+    is_held = bool(git.refs(project.repository, entry.ref))  # else deleting it was interrupted
+    lost = is_held and record.commit and facts.unpushed(project.repository, record.commit)
+    if lost and record.commit and not git.refs(project.repository, kept):
         acts.hold(project.repository, kept, record.commit)
     mending.delete(project, entry)
     said = f"{record.name}, removed on {record.removed_at[:10]}, has expired"

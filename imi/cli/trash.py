@@ -1,0 +1,263 @@
+"""`imi remove`, `restore`, `trash` and `gc`: a worktree goes to the trash whole, and comes back whole."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.arguments import OlderThan
+from imi.cli.client import Api
+from imi.cli.command import command, group
+from imi.cli.outcome import CONFLICT, Failure
+from imi.cli.render import Column, age, moment, note, table
+from imi.cli.worktrees import failures
+from imi.worktrees import layout, names, trash
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import Project
+
+app = group("Removing worktrees, and bringing them back.")
+listing = group("What was removed, and can be restored.")
+app.add_typer(listing, name="trash")
+
+Removed = Annotated[
+    str, typer.Argument(metavar="NAME", help="A worktree's folder, branch or task: feat-login, login.")
+]
+
+
+def _project(notes: list[str]) -> Project:
+    """The project, after what was killed in it is mended."""
+    project = layout.find(Path.cwd())
+    notes += trash.mend(project)
+    return layout.at(project.root) if notes else project
+
+
+def _finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, Any]]:
+    """What comes after the work: expiry, and the server; its answers by report."""
+    from imi.worktrees import delivery
+
+    try:
+        notes += trash.expire(project)
+    except (GitError, OSError) as error:
+        notes.append(f"nothing else of the trash has expired: {error}")
+    if project.remote is None:
+        notes.append("the server was not told: without a remote (git remote add origin URL) it has no name")
+        return {}
+    answers, said = delivery.deliver(api)
+    notes += said
+    return answers
+
+
+def _found(document: dict[str, Any]) -> str:
+    """The state, and the test that found it."""
+    return f"{document['state']}, by {document['test']}" if document["test"] else str(document["state"])
+
+
+def _notes(data: dict[str, Any]) -> None:
+    for sentence in data["notes"]:
+        note(sentence)
+
+
+def _show_removed(data: dict[str, Any]) -> str:
+    _notes(data)
+    return f"{data['name']} is in the trash ({_found(data)}); it comes back with: imi restore {data['name']}"
+
+
+@command(app, "remove", example="imi remove login", show=_show_removed)
+def remove(
+    api: Api,
+    name: Removed,
+    force: Annotated[bool, typer.Option("--force", help="Remove it whatever stands against it.")] = False,
+) -> Any:
+    """Move a worktree to the trash, and complete its work item.
+
+    Refused (exit 4) with every reason at once: files uncommitted or untracked, stashes, commits unpushed, a
+    claim of another, a process inside, a rebase or merge in progress, a lock. A merged branch, squashed or
+    rebased too, has nothing unpushed. The branch stays. Data: name, path, trash, branch, state (merged, empty,
+    open), test, reasons (that --force overrode), notes.
+    """
+    from imi.worktrees import reasons
+
+    api.prepare()
+    notes: list[str] = []
+    with failures():
+        here = Path.cwd()
+        project = _project(notes)
+        path = layout.named(project, name, here).path
+        against = (lambda standing: ()) if force else trash.unforced
+        try:
+            removed = trash.remove(project, path, api.actor, reasons.asking(api, project), against)
+        except trash.RefusedError as refused:
+            raise _refusal(refused) from None
+        notes += removed.notes
+        if here.is_relative_to(path):
+            notes.append(f"this folder is in the trash now: cd {project.root}")
+        _finish(api, project, notes)
+    document = removed.entry.document(project)
+    shown = {key: document[key] for key in ("name", "path", "trash", "branch", "state", "test")}
+    return shown | {"reasons": removed.entry.record.forced, "notes": notes}
+
+
+def _refusal(refused: trash.RefusedError) -> Failure:
+    params = {"reasons": refused.reasons}
+    return Failure("REFUSED", refused.message, refused.hint, CONFLICT, params)
+
+
+def _show_restored(data: dict[str, Any]) -> str:
+    _notes(data)
+    return str(data["path"])
+
+
+@command(app, "restore", example='cd "$(imi restore login)"', show=_show_restored)
+def restore(
+    api: Api,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As imi trash list shows it, or its branch.")],
+) -> Any:
+    """Bring back what was removed last under that name, and print its path.
+
+    With its branch, index, untracked and ignored files, as they were. Its work item is a new one, with the
+    old one's source and owner. Data: name, path, branch (null when its head is detached), project_id,
+    work_item_id, worktree_id, notes.
+    """
+    from imi.worktrees import mending
+
+    api.prepare()
+    notes: list[str] = []
+    with failures():
+        project = _project(notes)
+        restored = trash.restore(project, name, api.actor, lambda record: _item(api, project, record))
+        notes += restored.notes
+        told = _finish(api, project, notes).get(mending.restored_id(restored.entry), {})
+    ids = {key: told.get(key) for key in ("project_id", "work_item_id", "worktree_id")}
+    path = restored.path
+    return {"name": path.name, "path": str(path), "branch": restored.branch, **ids, "notes": notes}
+
+
+def _item(api: Api, project: Project, record: trash.Record) -> dict[str, Any] | None:
+    """The work item of a removed worktree as it is now; None when the server does not say."""
+    try:
+        if record.work:
+            return dict(api.get(f"/work/{record.work['id']}"))
+        if project.remote is None or record.branch is None:
+            return None
+        project_id = api.project_id(project.remote)
+        found = api.get("/work", project_id=project_id, branch_name=record.branch, active="all", limit=1)
+        return dict(found["items"][0]) if found["items"] else None
+    except Failure:
+        return None  # the report, which waits, says that it cannot be reached
+
+
+def _size(value: Any) -> str:
+    """Bytes in the largest fitting unit."""
+    size = float(value or 0)
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def _show_trash(data: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    _notes(data)
+    if not data["items"]:
+        return "the trash is empty"
+    now = datetime.now(UTC)
+    columns = (
+        Column("name", "name", cut=True),
+        Column("branch", "branch", cut=True),
+        Column("state", _found),
+        Column("age", lambda row: age((now - datetime.fromisoformat(row["removed_at"])).total_seconds())),
+        Column("size", lambda row: _size(row["size"]), right=True),
+        Column("expires", lambda row: moment(row["expires_at"])),
+        Column("by", "removed_by", cut=True, wide=100),
+        Column("entry", "entry", cut=True, wide=140),
+    )
+    total = f"{_size(data['size'])} of {_size(data['budget'])}"
+    return Group(table(data["items"], *columns), total)
+
+
+@command(listing, "list", example="imi trash list", show=_show_trash)
+def list_() -> Any:
+    """List what was removed, newest first: of a name that stands there twice, restore takes the upper one.
+
+    Data: items (name, entry, path, trash, branch, commit, state, test, forced, removed_at, removed_by,
+    expires_at, size), size and budget of the whole in bytes, notes.
+    """
+    from imi.worktrees import entries
+
+    with failures():
+        project = layout.find(Path.cwd())
+        found, notes = entries.read(project)
+        there = [entries.measured(project, each) for each in reversed(found)]
+    items = [each.document(project) for each in there]
+    size = sum(item["size"] or 0 for item in items)
+    return {"items": items, "size": size, "budget": entries.BUDGET, "notes": notes}
+
+
+def _show_collected(data: dict[str, Any]) -> Any:
+    from rich.console import Group
+
+    _notes(data)
+    columns = (
+        Column("name", "name", cut=True),
+        Column("branch", "branch", cut=True),
+        Column("state", _found),
+        Column("", "action"),
+        Column("why not", lambda row: "; ".join(row["reasons"]) or None, cut=True, rare=True),
+    )
+    if not data["items"]:
+        return "there are no worktrees but the trunk's"
+    count = sum(item["action"] != "keep" for item in data["items"])
+    last = f"{count} removed" if data["done"] else f"{count} to remove; nothing was: say --yes"
+    return Group(table(data["items"], *columns), last if count else "nothing to remove")
+
+
+@command(app, "gc", example="imi gc --older-than 14d --yes", show=_show_collected)
+def gc(
+    api: Api,
+    older_than: OlderThan = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only what would be done is shown.")] = False,
+) -> Any:
+    """Move merged, clean, unclaimed and unused worktrees to the trash.
+
+    Without the server nobody knows what is claimed, so nothing is removed. Data: items (name, path, branch,
+    state, test, action: remove, removed or keep, reasons to keep it), done, notes.
+    """
+    from imi.worktrees import collect, reasons
+
+    api.prepare()
+    notes: list[str] = []
+    items: list[dict[str, Any]] = []
+    with failures():
+        project = _project(notes)
+        ask, against = reasons.asking(api, project), collect.useful(older_than)
+        for number, each in enumerate(collect.candidates(project, api.actor, ask, against)):
+            api.bar.show("looking at worktrees", number, len(project.worktrees))
+            why, action = list(each.against), "keep"
+            if not why:
+                action = "remove"
+                if yes:
+                    try:
+                        notes += trash.remove(project, each.worktree.path, api.actor, ask, against).notes
+                        action = "removed"
+                    except (names.LayoutError, GitError) as error:
+                        why, action = [str(error)], "keep"
+            verdict = each.standing.verdict if each.standing else None
+            items.append(
+                {
+                    "name": each.worktree.path.name,
+                    "path": str(each.worktree.path),
+                    "branch": each.standing.branch if each.standing else each.worktree.branch,
+                    "state": verdict.state if verdict else None,
+                    "test": verdict.test if verdict else None,
+                    "action": action,
+                    "reasons": why,
+                }
+            )
+        if yes:
+            _finish(api, project, notes)
+    return {"items": items, "done": yes, "notes": notes}
