@@ -35,7 +35,7 @@ COMMANDS = {
         "remove": ("trash", "Move a worktree to the trash; refused while work would be hidden."),
         "restore": ("trash", "Bring a removed worktree back, whole."),
         "trash": ("trash", "What was removed, and until when it is kept."),
-        "gc": ("trash", "Remove the worktrees that are merged, clean and unused."),
+        "gc": ("gc", "Remove the worktrees that are merged, clean and unused."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

@@ -1,20 +1,20 @@
-"""`imi remove`, `restore`, `trash` and `gc`: a worktree goes to the trash whole, and comes back whole."""
+"""`imi remove`, `restore` and `trash list`: a worktree goes to the trash whole, and comes back whole."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from imi.cli.arguments import OlderThan
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import Column, age, moment, note, table
 from imi.cli.worktrees import failures
-from imi.worktrees import layout, names, trash
+from imi.worktrees import layout, trash
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 
@@ -27,14 +27,14 @@ Removed = Annotated[
 ]
 
 
-def _project(notes: list[str]) -> Project:
+def opened(notes: list[str]) -> Project:
     """The project, after what was killed in it is mended."""
     project = layout.find(Path.cwd())
     notes += trash.mend(project)
     return layout.at(project.root) if notes else project
 
 
-def _finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, Any]]:
+def finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, Any]]:
     """What comes after the work: expiry, and the server; its answers by report."""
     from imi.worktrees import delivery
 
@@ -50,19 +50,20 @@ def _finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str,
     return answers
 
 
-def _found(document: dict[str, Any]) -> str:
+def found(row: Mapping[str, Any]) -> str | None:
     """The state, and the test that found it."""
-    return f"{document['state']}, by {document['test']}" if document["test"] else str(document["state"])
+    return f"{row['state']}, by {row['test']}" if row["test"] else row["state"]
 
 
-def _notes(data: dict[str, Any]) -> None:
+def tell(data: Mapping[str, Any]) -> None:
+    """The notes, on stderr."""
     for sentence in data["notes"]:
         note(sentence)
 
 
 def _show_removed(data: dict[str, Any]) -> str:
-    _notes(data)
-    return f"{data['name']} is in the trash ({_found(data)}); it comes back with: imi restore {data['name']}"
+    tell(data)
+    return f"{data['name']} is in the trash ({found(data)}); it comes back with: imi restore {data['name']}"
 
 
 @command(app, "remove", example="imi remove login", show=_show_removed)
@@ -75,8 +76,10 @@ def remove(
 
     Refused (exit 4) with every reason at once: files uncommitted or untracked, stashes, commits unpushed, a
     claim of another, a process inside, a rebase or merge in progress, a lock. A merged branch, squashed or
-    rebased too, has nothing unpushed. The branch stays. Data: name, path, trash, branch, state (merged, empty,
-    open), test, reasons (that --force overrode), notes.
+    rebased too, has nothing unpushed. The branch stays.
+
+    Data: name, path, trash, branch, state (merged, empty, open), test, reasons (which --force overrode),
+    notes.
     """
     from imi.worktrees import reasons
 
@@ -84,7 +87,7 @@ def remove(
     notes: list[str] = []
     with failures():
         here = Path.cwd()
-        project = _project(notes)
+        project = opened(notes)
         path = layout.named(project, name, here).path
         against = (lambda standing: ()) if force else trash.unforced
         try:
@@ -94,7 +97,7 @@ def remove(
         notes += removed.notes
         if here.is_relative_to(path):
             notes.append(f"this folder is in the trash now: cd {project.root}")
-        _finish(api, project, notes)
+        finish(api, project, notes)
     document = removed.entry.document(project)
     shown = {key: document[key] for key in ("name", "path", "trash", "branch", "state", "test")}
     return shown | {"reasons": removed.entry.record.forced, "notes": notes}
@@ -106,7 +109,7 @@ def _refusal(refused: trash.RefusedError) -> Failure:
 
 
 def _show_restored(data: dict[str, Any]) -> str:
-    _notes(data)
+    tell(data)
     return str(data["path"])
 
 
@@ -126,10 +129,10 @@ def restore(
     api.prepare()
     notes: list[str] = []
     with failures():
-        project = _project(notes)
+        project = opened(notes)
         restored = trash.restore(project, name, api.actor, lambda record: _item(api, project, record))
         notes += restored.notes
-        told = _finish(api, project, notes).get(mending.restored_id(restored.entry), {})
+        told = finish(api, project, notes).get(mending.restored_id(restored.entry), {})
     ids = {key: told.get(key) for key in ("project_id", "work_item_id", "worktree_id")}
     path = restored.path
     return {"name": path.name, "path": str(path), "branch": restored.branch, **ids, "notes": notes}
@@ -143,8 +146,9 @@ def _item(api: Api, project: Project, record: trash.Record) -> dict[str, Any] | 
         if project.remote is None or record.branch is None:
             return None
         project_id = api.project_id(project.remote)
-        found = api.get("/work", project_id=project_id, branch_name=record.branch, active="all", limit=1)
-        return dict(found["items"][0]) if found["items"] else None
+        query = {"project_id": project_id, "branch_name": record.branch, "active": "all", "limit": 1}
+        items = api.get("/work", **query)["items"]
+        return dict(items[0]) if items else None
     except Failure:
         return None  # the report, which waits, says that it cannot be reached
 
@@ -162,14 +166,14 @@ def _size(value: Any) -> str:
 def _show_trash(data: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    _notes(data)
+    tell(data)
     if not data["items"]:
         return "the trash is empty"
     now = datetime.now(UTC)
     columns = (
         Column("name", "name", cut=True),
         Column("branch", "branch", cut=True),
-        Column("state", _found),
+        Column("state", found),
         Column("age", lambda row: age((now - datetime.fromisoformat(row["removed_at"])).total_seconds())),
         Column("size", lambda row: _size(row["size"]), right=True),
         Column("expires", lambda row: moment(row["expires_at"])),
@@ -191,73 +195,8 @@ def list_() -> Any:
 
     with failures():
         project = layout.find(Path.cwd())
-        found, notes = entries.read(project)
-        there = [entries.measured(project, each) for each in reversed(found)]
+        read, notes = entries.read(project)
+        there = [entries.measured(project, each) for each in reversed(read)]
     items = [each.document(project) for each in there]
     size = sum(item["size"] or 0 for item in items)
     return {"items": items, "size": size, "budget": entries.BUDGET, "notes": notes}
-
-
-def _show_collected(data: dict[str, Any]) -> Any:
-    from rich.console import Group
-
-    _notes(data)
-    columns = (
-        Column("name", "name", cut=True),
-        Column("branch", "branch", cut=True),
-        Column("state", _found),
-        Column("", "action"),
-        Column("why not", lambda row: "; ".join(row["reasons"]) or None, cut=True, rare=True),
-    )
-    if not data["items"]:
-        return "there are no worktrees but the trunk's"
-    count = sum(item["action"] != "keep" for item in data["items"])
-    last = f"{count} removed" if data["done"] else f"{count} to remove; nothing was: say --yes"
-    return Group(table(data["items"], *columns), last if count else "nothing to remove")
-
-
-@command(app, "gc", example="imi gc --older-than 14d --yes", show=_show_collected)
-def gc(
-    api: Api,
-    older_than: OlderThan = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; else only what would be done is shown.")] = False,
-) -> Any:
-    """Move merged, clean, unclaimed and unused worktrees to the trash.
-
-    Without the server nobody knows what is claimed, so nothing is removed. Data: items (name, path, branch,
-    state, test, action: remove, removed or keep, reasons to keep it), done, notes.
-    """
-    from imi.worktrees import collect, reasons
-
-    api.prepare()
-    notes: list[str] = []
-    items: list[dict[str, Any]] = []
-    with failures():
-        project = _project(notes)
-        ask, against = reasons.asking(api, project), collect.useful(older_than)
-        for number, each in enumerate(collect.candidates(project, api.actor, ask, against)):
-            api.bar.show("looking at worktrees", number, len(project.worktrees))
-            why, action = list(each.against), "keep"
-            if not why:
-                action = "remove"
-                if yes:
-                    try:
-                        notes += trash.remove(project, each.worktree.path, api.actor, ask, against).notes
-                        action = "removed"
-                    except (names.LayoutError, GitError) as error:
-                        why, action = [str(error)], "keep"
-            verdict = each.standing.verdict if each.standing else None
-            items.append(
-                {
-                    "name": each.worktree.path.name,
-                    "path": str(each.worktree.path),
-                    "branch": each.standing.branch if each.standing else each.worktree.branch,
-                    "state": verdict.state if verdict else None,
-                    "test": verdict.test if verdict else None,
-                    "action": action,
-                    "reasons": why,
-                }
-            )
-        if yes:
-            _finish(api, project, notes)
-    return {"items": items, "done": yes, "notes": notes}

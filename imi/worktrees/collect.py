@@ -43,8 +43,8 @@ def candidates(
 
 
 def useful(older_than: timedelta | None) -> Callable[[Standing], list[str]]:
-    """What speaks for leaving a worktree: all that refuses its removal, an open branch, any claim, a claim that
-    is unknown, or a change that is not so old."""
+    """What speaks for leaving a worktree: all that refuses its removal, an open branch, any claim, one that
+    nobody knows of, or a change that is not so old."""
 
     def against(standing: Standing) -> list[str]:
         found = list(standing.reasons)

@@ -38,8 +38,8 @@ class Record:
     """A removal. `place` is the folder's path, relative to the root if it was below it; `admin` is git's name
     for the worktree; `commit` is what HEAD was, `tip` what the branch was. `forced` are the reasons that were
     overridden. `work` is what the work item was (id, source, owner_id, work_type), if that was known.
-    `reported` says that the report of the removal is with the spool; `restored_at` that a restore began, onto the
-    branch `restored_on`."""
+    `reported`: the report of the removal is with the spool. `restored_at`: a restore began, onto the branch
+    `restored_on`."""
 
     id: str
     name: str

@@ -87,7 +87,8 @@ def asking(api: Api, project: Project) -> Ask:
             if failure.exit_code == NOT_FOUND:
                 return Known()
             away = failure if failure.exit_code == UNREACHABLE else None
-            return Known(None, False, f"who claims {branch} is unknown: {failure.message}")
+            why = "the server cannot be reached" if away else failure.message
+            return Known(None, False, f"who claims {branch} is unknown: {why}")
 
     return ask
 

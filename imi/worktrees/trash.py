@@ -28,12 +28,13 @@ __all__ = ["Record", "RefusedError", "Removed", "Restored", "expire", "mend", "r
 
 
 class RefusedError(LayoutError):
-    """A worktree that stays, and every reason for it. `is_final`: force does not help."""
+    """A worktree that stays, and every reason for it."""
 
-    def __init__(self, path: Path, refused: Sequence[str], is_final: bool) -> None:
+    def __init__(self, path: Path, refused: Sequence[str], standing: Standing) -> None:
         hint = f"imi remove {path.name} --force moves it to the trash all the same, whole"
-        super().__init__(f"{path.name} stays: {'; '.join(refused)}", None if is_final else hint)
-        self.reasons, self.is_final = list(refused), is_final
+        said = "; ".join((*refused, *standing.notes))
+        super().__init__(f"{path.name} stays: {said}", None if standing.never else hint)
+        self.reasons = list(refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def remove(
         standing = reasons.of(project, worktree, actor, ask, running)
         refused = [*standing.never, *against(standing)]
         if refused:
-            raise RefusedError(path, refused, bool(standing.never))
+            raise RefusedError(path, refused, standing)
         entry = _entry(project, worktree, standing, actor)
         _move(project, path, entry, standing)
         entry, said = mending.tell_removed(project, entry)
