@@ -201,8 +201,11 @@ def hold(repository: Path, ref: str, commit: str) -> None:
 
 
 def put_head(worktree: Path, branch: str | None, commit: str) -> None:
-    """Make HEAD name the branch, or detach it at the commit. Index and files stay as they are."""
+    """Make HEAD name the branch, or detach it at the commit, unless it does. Index and files stay."""
+    wanted = f"refs/heads/{branch}" if branch else ""
+    if git.run(worktree, "symbolic-ref", "--quiet", "HEAD", accept=(0, 1)).strip() == wanted:
+        return
     if branch:
-        run(worktree, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+        run(worktree, "symbolic-ref", "HEAD", wanted)
     else:
         run(worktree, "update-ref", "--no-deref", "HEAD", commit)

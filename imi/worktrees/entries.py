@@ -87,6 +87,11 @@ class Entry:
         return self.folder.with_name(f"{self.folder.name}.json")
 
     @property
+    def draft(self) -> Path:
+        """What that file is called while it is written."""
+        return self.file.with_suffix(".new")
+
+    @property
     def doomed(self) -> Path:
         """What its folder is called while it is deleted."""
         return self.folder.with_name(self.folder.name + DOOMED)
@@ -108,12 +113,11 @@ class Entry:
     def save(self) -> None:
         """Write the record; it is on the disk when this returns."""
         self.folder.parent.mkdir(exist_ok=True)
-        draft = self.file.with_suffix(".new")
-        with draft.open("w") as opened:
+        with self.draft.open("w") as opened:
             json.dump(asdict(self.record), opened, indent=1)
             opened.flush()
             os.fsync(opened.fileno())
-        draft.rename(self.file)
+        self.draft.rename(self.file)
         flush(self.folder.parent)
 
     def document(self, project: Project) -> dict[str, Any]:

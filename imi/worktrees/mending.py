@@ -85,8 +85,7 @@ def put_back(project: Project, entry: Entry) -> list[str]:
             _point_submodules(own)
     notes = _tell_restored(project, entry) if record.restored_at and record.reported else []
     acts.drop(project.repository, entry.ref)
-    _draft(entry).unlink(missing_ok=True)
-    entry.file.unlink(missing_ok=True)
+    _forget(entry)
     return notes
 
 
@@ -143,8 +142,13 @@ def delete(project: Project, entry: Entry) -> None:
         if folder.exists():
             _delete_tree(folder)
     acts.drop(project.repository, entry.ref)
-    _draft(entry).unlink(missing_ok=True)
-    entry.file.unlink(missing_ok=True)
+    _forget(entry)
+
+
+def _forget(entry: Entry) -> None:
+    """Delete the record, after what a killed writing has left beside it."""
+    for file in (_draft(entry), entry.draft, entry.file):
+        file.unlink(missing_ok=True)
 
 
 def _delete_tree(folder: Path) -> None:

@@ -206,6 +206,9 @@ def expire(project: Project) -> list[str]:
     """Delete what is older than entries.KEPT, and then the oldest while the trash takes more of the disk than
     entries.BUDGET, but never what was removed last. A sentence for each."""
     now = datetime.now(UTC)
+    for draft in (project.root / entries.TRASH).glob("*.new"):  # of a record that was never written
+        if draft.stat().st_mtime < (now - entries.KEPT).timestamp():
+            draft.unlink(missing_ok=True)
     found, notes = entries.read(project)
     old = [each for each in found if each.expires_at <= now]
     rest = [each for each in found if each.expires_at > now]

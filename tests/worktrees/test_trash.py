@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from tests.repositories import Git
 
 
 @pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def homes(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "0")  # looking at a worktree does not touch its index
@@ -102,8 +103,10 @@ def state(git: Git, folder: Path) -> dict[str, object]:
     inner = {key: value for key, value in content(own).items() if key != b"gitdir"}
     return {
         "files": content(folder),
-        "git": inner,
-        "status": git(folder, "status", "--porcelain=v2", "--branch", "--ignored", "-z"),
+        **{f"git {os.fsdecode(key)}": value for key, value in inner.items()},
+        "status": subprocess.check_output(
+            ["git", "status", "--porcelain=v2", "--branch", "--ignored", "-z"], cwd=folder
+        ),
         "index": git(folder, "ls-files", "--stage", "--debug", "-z"),
         "branches": git(folder, "for-each-ref", "refs/heads", "refs/stash", "refs/bisect"),
         "stashes": git(folder, "stash", "list"),
@@ -160,7 +163,9 @@ def stop(folder: Path, *arguments: str) -> None:
     assert subprocess.run(["git", *arguments], cwd=folder, capture_output=True, check=False).returncode
 
 
-@pytest.mark.parametrize("operation", ["rebase", "autostash", "am", "merge", "cherry-pick", "revert", "bisect"])
+@pytest.mark.parametrize(
+    "operation", ["rebase", "autostash", "am", "merge", "cherry-pick", "revert", "bisect"]
+)
 def test_an_operation_in_progress_comes_back(git: Git, root: Path, operation: str) -> None:
     trunk, path = root / "trunk-main", root / "feat-login"
     git.commit(path, "first")
@@ -191,7 +196,11 @@ def test_an_operation_in_progress_comes_back(git: Git, root: Path, operation: st
     tidy(git, root)
     restore(root)
     assert state(git, path) == before
-    abort = ["bisect", "reset"] if operation == "bisect" else [operation.replace("autostash", "rebase"), "--abort"]
+    abort = (
+        ["bisect", "reset"]
+        if operation == "bisect"
+        else [operation.replace("autostash", "rebase"), "--abort"]
+    )
     git(path, *abort)
     assert git(path, "branch", "--show-current") == "feat/login"
     assert (path / "README").read_text() == ("changed" if operation == "autostash" else "README")
@@ -257,7 +266,11 @@ def test_submodules_come_back(git: Git, root: Path, tmp_path: Path, is_taken: bo
     tidy(git, root)
     restore(root)
     after = state(git, path)
-    assert (after["files"], after["index"], after["status"]) == (before["files"], before["index"], before["status"])
+    assert (after["files"], after["index"], after["status"]) == (
+        before["files"],
+        before["index"],
+        before["status"],
+    )
     assert git(path / "vendor/lib", "status", "--porcelain") == inner == "?? new"
     if is_taken:
         assert git(tmp_path / "other/feat-login", "status", "--porcelain") == ""
@@ -296,8 +309,12 @@ def test_a_branch_that_went_on_is_left_alone(git: Git, root: Path, tmp_path: Pat
     refs = git(trunk, "for-each-ref", "refs/heads")
     tidy(git, root)
     restored = restore(root)
-    assert restored.branch is None and len(restored.notes) == 1
-    wanted = {"moved": "has moved since", "elsewhere": f"is checked out in {other}", "below": "cannot be made again"}
+    assert restored.branch is None and "no branch is checked out" in restored.notes[1]
+    wanted = {
+        "moved": "has moved since",
+        "elsewhere": f"is checked out in {other}",
+        "below": "cannot be made again",
+    }
     assert wanted[case] in restored.notes[0] and f"detached at {commit[:12]}" in restored.notes[0]
     after = state(git, path)
     assert (after["files"], after["index"]) == (before["files"], before["index"])
@@ -340,7 +357,11 @@ def test_every_reason_is_named_at_once(git: Git, root: Path) -> None:
     (path / "new too").write_text("new")
     git(path, "worktree", "lock", str(path))
     claim = {"claim": {"agent_id": "claude-7"}, "links": {"prs": []}}
-    running = [Process(7, "vim", str(path / "deep")), Process(8, "sh", str(root)), Process(9, "sh", f"{path}-2")]
+    running = [
+        Process(7, "vim", str(path / "deep")),
+        Process(8, "sh", str(root)),
+        Process(9, "sh", f"{path}-2"),
+    ]
     assert refused(path, known=Known(claim), running=lambda: running) == [
         "1 file is uncommitted",
         "2 files are untracked",
@@ -511,7 +532,7 @@ def test_a_full_trash_lets_the_oldest_go(git: Git, root: Path, monkeypatch: pyte
 def test_what_was_deleted_by_hand_is_explained(git: Git, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "feat-login"
     entry = remove(path).entry
-    trash._remove_tree(entry.folder) if hasattr(trash, "_remove_tree") else os.system(f"rm -rf '{entry.folder}'")
+    shutil.rmtree(entry.folder)
     assert trash.mend(layout.at(root)) == []
     with pytest.raises(layout.NoProjectError):
         restore(root)
@@ -576,7 +597,10 @@ def killed(task: str, root: Path, step: int) -> bool:
     """Run a task that is killed before its write number `step`; False when it came to its end before."""
     environment = os.environ | {"PYTHONPATH": str(Path(package).parents[1])}
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, task, str(root), str(step)], env=environment, capture_output=True, check=False
+        [sys.executable, "-c", KILLED, task, str(root), str(step)],
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
     return done.returncode != 0
@@ -611,7 +635,7 @@ def test_a_removal_killed_at_any_step_loses_nothing(git: Git, root: Path, operat
             assert told() == ["worktree"]
         assert len(said) <= 1
         assert state(git, path) == before
-        assert list((root / ".imi-trash").iterdir()) == [] if (root / ".imi-trash").exists() else True
+        assert {each.suffix for each in (root / ".imi-trash").glob("*")} <= {".new"}  # a draft of the record
     assert seen == {True, False} and step > 10
     assert [each.folder.is_dir() for each in held(root)] == [True] and told() == ["removed"]
 
