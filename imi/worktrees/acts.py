@@ -151,10 +151,9 @@ def prune(project: Project) -> None:
     run(project.repository, "worktree", "prune")
 
 
-def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
+def keep(worktree: Path, own: Path, ref: str) -> None:
     """Make `ref` hold every object that the worktree's index and the other files in `own`, git's folder for
-    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. Its
-    commit is `head`."""
+    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict."""
     named: set[str] = set()
     for at, folders, files in os.walk(own):
         folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories
@@ -169,17 +168,8 @@ def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
     there = git.run(worktree, *question, fed="\n".join(sorted(named))).splitlines()
     kinds = dict(line.split(" ", 1) for line in there)  # an object that is not there is "missing"
     commits = [each for each, kind in kinds.items() if kind == "commit"]
-    try:
-        git.run(
-            worktree,
-            "rev-list",
-            "--objects",
-            "--quiet",
-            "--stdin",
-            fed="\n".join([*commits, "--not", "--all"]),
-        )
-    except GitError:  # an old one has lost its history: held, it would break `git gc`
-        commits = [head] if head else []
+    if not _are_whole(worktree, commits):  # an old one has lost its history: held, it would break `git gc`
+        commits = [each for each in commits if _are_whole(worktree, [each])]
     modes = {"blob": "100644", "tree": "040000"}
     entries = [f"{modes[kind]} {kind} {each}\t{each}\0" for each, kind in kinds.items() if kind in modes]
     tree = run(worktree, "mktree", "-z", fed="".join(entries)).strip()
@@ -188,6 +178,16 @@ def keep(worktree: Path, own: Path, ref: str, head: str | None) -> None:
     kept = "\n".join([*lines, "", "What a removed worktree needs\n"])
     commit = run(worktree, "hash-object", "-t", "commit", "-w", "--stdin", fed=kept).strip()
     run(worktree, "update-ref", ref, commit)
+
+
+def _are_whole(worktree: Path, commits: list[str]) -> bool:
+    """Whether all that these commits need is there."""
+    try:
+        question = ("rev-list", "--objects", "--quiet", "--stdin", "--not", "--all")
+        git.run(worktree, *question, fed="\n".join(commits))
+    except GitError:
+        return False
+    return True
 
 
 def drop(repository: Path, ref: str) -> None:

@@ -83,7 +83,7 @@ def remove(
         if refused:
             raise RefusedError(path, refused, standing)
         entry = _entry(project, worktree, standing, actor)
-        _move(project, path, entry, standing)
+        _move(project, path, entry)
         entry, said = mending.tell_removed(project, entry)
     return Removed(entry, standing, [*standing.notes, *said])
 
@@ -119,12 +119,12 @@ def work(item: dict[str, Any]) -> dict[str, Any]:
     return {name: item[name] for name in ("id", "source", "owner_id", "work_type")}
 
 
-def _move(project: Project, path: Path, entry: Entry, standing: Standing) -> None:
+def _move(project: Project, path: Path, entry: Entry) -> None:
     own = project.repository / "worktrees" / entry.record.admin
     kept = entry.own(project)
     try:
         entry.save()
-        acts.keep(path, own, entry.ref, entry.record.commit)
+        acts.keep(path, own, entry.ref)
         kept.parent.mkdir(exist_ok=True)
         own.rename(kept)
         mending.point(project, entry, path, kept)

@@ -218,6 +218,22 @@ def test_a_detached_heads_commits_are_kept(git: Git, root: Path) -> None:
     assert state(git, path) == before and git(path, "rev-parse", "HEAD") == commit
 
 
+def test_an_old_commit_that_is_broken_does_not_break_git(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    git(path, "switch", "-q", "--detach")
+    commit = git.commit(path, "only here")
+    git(path, "reset", "-q", "--hard", "HEAD~1")  # only the reflog knows it
+    whole = git(path, "cat-file", "commit", "HEAD").replace(git(path, "rev-parse", "HEAD^{tree}"), "1" * 40)
+    (path / "broken").write_text(f"{whole}\n")
+    broken = git(path, "hash-object", "-t", "commit", "-w", "--literally", "broken")
+    (path / "broken").unlink()
+    (Path(git(path, "rev-parse", "--absolute-git-dir")) / "ORIG_HEAD").write_text(f"{broken}\n")
+    remove(path)
+    tidy(git, root)
+    restore(root)
+    assert git(path, "cat-file", "-t", commit) == "commit"
+
+
 def test_a_branch_without_a_commit_comes_back(git: Git, root: Path) -> None:
     path = root / "feat-login"
     git(path, "switch", "-q", "--orphan", "fresh")
