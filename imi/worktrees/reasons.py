@@ -30,7 +30,7 @@ class Process(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the server says of a branch: its active work item, None when it has none. Not `is_known`: it could
+    """What the server says of a branch: its newest work item, None when it has none. Not `is_known`: it could
     not be asked, `note` says why."""
 
     item: dict[str, Any] | None = None
@@ -81,7 +81,8 @@ def asking(api: Api, project: Project) -> Ask:
                 raise away
             if project_id is None:
                 project_id = api.get("/projects/by-origin", remote_origin=project.remote)["id"]
-            found = api.get("/work", project_id=project_id, branch_name=branch)["items"]
+            query = {"project_id": project_id, "branch_name": branch, "active": "all", "limit": 1}
+            found = api.get("/work", **query)["items"]
             return Known(api.get(f"/work/{found[0]['id']}") if found else None)
         except Failure as failure:
             if failure.exit_code == NOT_FOUND:

@@ -48,12 +48,8 @@ def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return root
 
 
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The server cannot be reached."""
-    url = f"http://127.0.0.1:{free_port()}"
-    monkeypatch.setenv("IMI_API_URL", url)
-    return url
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
 
 
 def items(imi: Imi, origin: Path) -> list[dict[str, Any]]:
@@ -128,7 +124,10 @@ def test_a_squash_is_found_and_told(imi: Imi, git: Git, root: Path, origin: Path
     imi("feat", "login")
     commit = squash(git, root, "login")
     ran = imi("remove", "login")
-    assert ran.out == "feat-login is in the trash (merged, by same tree); it comes back with: imi restore feat-login\n"
+    assert (
+        ran.out
+        == "feat-login is in the trash (merged, by same tree); it comes back with: imi restore feat-login\n"
+    )
     (item,) = items(imi, origin)
     assert (item["status"], item["completion_evidence"]) == ("merged", {"rule": "git", "test": "same tree"})
     imi("feat", "more")
@@ -144,22 +143,25 @@ def test_the_pull_requests_link_says_merged(imi: Imi, git: Git, root: Path, orig
     git.commit(root / "feat-login", "reworked by the host")
     assert "1 commit is unpushed" in str(imi.error(4, "remove", "login")["message"])
     url = "https://github.com/33GOD/market/pull/1"
-    imi("links", "pr", made["work_item_id"], 1, url, "--state", "merged")
-    # the item was completed by the link; what the link says is asked of the active one
-    ran = imi("remove", "login", "--json", code=None) if False else None
-    assert ran is None
+    imi("links", "pr", made["work_item_id"], url, "--state", "merged", "--merge-commit", "1" * 40)
+    assert imi.data("remove", "login")["test"] == "pull request"
+    (item,) = items(imi, origin)  # what completed it first stands
+    assert (item["completion_type"], item["merge_commit_hash"]) == ("merged", "1" * 40)
 
 
 def test_without_a_server_it_is_told_later_once(
     imi: Imi, git: Git, root: Path, origin: Path, live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imi("feat", "login", "--ticket", "PROJ-9")
-    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+    unreachable(monkeypatch)
     (root / "feat-login/new").write_text("mine")
     message = str(imi.error(4, "remove", "login")["message"])
     assert "1 file is untracked; who claims feat/login is unknown" in message
     lines = imi("remove", "login", "--force").err.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["who claims feat/login is unknown", "the server at http"]
+    assert [line.split(":")[0] for line in lines] == [
+        "who claims feat/login is unknown",
+        "the server at http",
+    ]
     assert "kept for the next command" in lines[1]
     assert imi("restore", "login").out == f"{root / 'feat-login'}\n"
     kept = [(spool.read(file).kind, file.read_bytes()) for file in spool.waiting()]
@@ -210,7 +212,9 @@ def test_a_shell_inside_is_told_where_it_stands(
             message = imi.error(4, "remove", "login")["message"]
             assert message == f"feat-login stays: process {shell.pid} (sleep) is inside"
             monkeypatch.chdir(root / "feat-login")
-            assert imi.data("remove", "login", "--force")["notes"] == [f"this folder is in the trash now: cd {root}"]
+            assert imi.data("remove", "login", "--force")["notes"] == [
+                f"this folder is in the trash now: cd {root}"
+            ]
         finally:
             shell.kill()
     monkeypatch.chdir(root)
@@ -293,7 +297,7 @@ def test_gc_removes_nothing_without_the_server(
 ) -> None:
     imi("feat", "done")
     squash(git, root, "done")
-    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+    unreachable(monkeypatch)
     ran = imi("gc", "--yes")
     assert "who claims it is unknown" in ran.out and "nothing to remove" in ran.out
     assert "who claims feat/done is unknown" in ran.err
