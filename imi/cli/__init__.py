@@ -32,7 +32,7 @@ COMMANDS = {
         "devops": ("worktrees", "A folder and a branch for work on operations."),
         "exp": ("worktrees", "A folder and a branch for an experiment."),
         "review": ("worktrees", "A folder for a pull request's commits."),
-        "remove": ("trash", "Move a worktree to the trash; refused while work would be hidden."),
+        "remove": ("trash", "Move a worktree to the trash; refused while anything is unfinished."),
         "restore": ("trash", "Bring a removed worktree back, whole."),
         "trash": ("trash", "What was removed, and until when it is kept."),
         "gc": ("gc", "Remove the worktrees that are merged, clean and unused."),

@@ -197,6 +197,9 @@ def list_() -> Any:
         project = layout.find(Path.cwd())
         read, notes = entries.read(project)
         there = [entries.measured(project, each) for each in reversed(read)]
+        notes += [
+            f"{each.folder} is gone; what is left of it expires" for each in there if not each.folder.is_dir()
+        ]
     items = [each.document(project) for each in there]
     size = sum(item["size"] or 0 for item in items)
     return {"items": items, "size": size, "budget": entries.BUDGET, "notes": notes}

@@ -151,9 +151,10 @@ def prune(project: Project) -> None:
     run(project.repository, "worktree", "prune")
 
 
-def keep(worktree: Path, own: Path, ref: str) -> None:
+def keep(worktree: Path, own: Path, ref: str, held: int) -> None:
     """Make `ref` hold every object that the worktree's index and the other files in `own`, git's folder for
-    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict."""
+    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. `held` is the
+    folder's lock."""
     named: set[str] = set()
     for at, folders, files in os.walk(own):
         folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories
@@ -177,7 +178,7 @@ def keep(worktree: Path, own: Path, ref: str) -> None:
     lines = [f"tree {tree}", *(f"parent {each}" for each in commits), f"author {who}", f"committer {who}"]
     kept = "\n".join([*lines, "", "What a removed worktree needs\n"])
     commit = run(worktree, "hash-object", "-t", "commit", "-w", "--stdin", fed=kept).strip()
-    run(worktree, "update-ref", ref, commit)
+    run(worktree, "update-ref", ref, commit, held=held)
 
 
 def _are_whole(worktree: Path, commits: list[str]) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -161,11 +162,14 @@ def read(project: Project) -> tuple[list[Entry], list[str]]:
 
 
 def one(file: Path) -> Entry | None:
-    """The entry of a record's file, None when it is gone."""
+    """The entry of a record's file, None when it is gone. ValueError or TypeError when it is no record."""
     try:
-        return Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes())))
+        entry = Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes())))
     except FileNotFoundError:
         return None
+    uuid.UUID(entry.record.id)  # what is a path later
+    datetime.fromisoformat(entry.record.removed_at)
+    return entry
 
 
 def measured(project: Project, entry: Entry) -> Entry:

@@ -47,13 +47,17 @@ def _is_settled(project: Project, entry: Entry) -> bool:
 
 def is_back(project: Project, entry: Entry) -> bool:
     """Whether the folder in the entry's place is the one that was removed."""
-    path, gone = entry.path(project), project.repository / "worktrees" / entry.record.admin
-    try:
-        said = os.fsdecode((path / ".git").read_bytes()).removeprefix("gitdir: ").removesuffix("\n")
-    except OSError:
-        return False
-    named = Path(os.path.normpath(path / said))
+    named, gone = _named(entry.path(project)), project.repository / "worktrees" / entry.record.admin
     return named == entry.own(project) or (named == gone and not gone.exists())
+
+
+def _named(path: Path) -> Path | None:
+    """What the folder says is git's part of it."""
+    try:
+        said = os.fsdecode((path / ".git").read_bytes())
+    except OSError:
+        return None
+    return Path(os.path.normpath(path / said.removeprefix("gitdir: ").removesuffix("\n")))
 
 
 def settle(project: Project, entry: Entry) -> list[str]:
@@ -79,7 +83,7 @@ def put_back(project: Project, entry: Entry) -> list[str]:
         (kept / "gitdir").write_bytes(os.fsencode(target) + b"\n")
         kept.rename(free)
     own = _admin(project, path)
-    if own:
+    if own and _named(path) != own:
         point(project, entry, path, own)
         if own.name != record.admin:
             _point_submodules(own)

@@ -125,6 +125,9 @@ def of(
         reasons.append(f"{known.holder} claims it")
     inside = (each for each in running() if Path(each.folder).is_relative_to(path))
     reasons += [f"process {each.pid} ({each.name}) is inside" for each in inside]
+    own = gitdirs.find(str(path))
+    if own and Path(own.own, "index.lock").exists():
+        reasons.append("a git command is at work in it, or was killed: index.lock is there")
     if worktree.locked == acts.INITIALIZING:
         reasons.append("it was left half made")
     elif worktree.locked is not None:

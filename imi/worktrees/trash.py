@@ -71,7 +71,7 @@ def remove(
 ) -> Removed:
     """Move a worktree to the trash, unless something is `against` it. RefusedError says all that is;
     TakenError or GitError what else is in the way."""
-    with acts.lock(project.repository, path.name):
+    with acts.lock(project.repository, path.name) as held:
         project = replace(project, worktrees=tuple(layout.worktrees(project.repository)))
         worktree = next((each for each in project.worktrees if each.path == path), None)
         if worktree is None:
@@ -83,7 +83,7 @@ def remove(
         if refused:
             raise RefusedError(path, refused, standing)
         entry = _entry(project, worktree, standing, actor)
-        _move(project, path, entry)
+        _move(project, path, entry, held)
         entry, said = mending.tell_removed(project, entry)
     return Removed(entry, standing, [*standing.notes, *said])
 
@@ -98,7 +98,7 @@ def _entry(project: Project, worktree: Worktree, standing: Standing, actor: str)
         name=path.name,
         place=str(path.relative_to(project.root) if path.is_relative_to(project.root) else path),
         admin=Path(found.own).name,
-        is_relative=not (path / ".git").read_bytes().startswith(b"gitdir: /"),
+        is_relative=not Path(found.own, "gitdir").read_bytes().startswith(b"/"),
         branch=standing.branch,
         is_detached=now.branch is None,
         commit=now.commit.hash if now.commit else None,
@@ -119,12 +119,15 @@ def work(item: dict[str, Any]) -> dict[str, Any]:
     return {name: item[name] for name in ("id", "source", "owner_id", "work_type")}
 
 
-def _move(project: Project, path: Path, entry: Entry) -> None:
+def _move(project: Project, path: Path, entry: Entry, held: int) -> None:
     own = project.repository / "worktrees" / entry.record.admin
     kept = entry.own(project)
     try:
         entry.save()
-        acts.keep(path, own, entry.ref)
+    except OSError as error:
+        raise GitError(f"{entry.file} cannot be written: {error.strerror}") from None
+    try:
+        acts.keep(path, own, entry.ref, held)
         kept.parent.mkdir(exist_ok=True)
         own.rename(kept)
         mending.point(project, entry, path, kept)
@@ -132,8 +135,11 @@ def _move(project: Project, path: Path, entry: Entry) -> None:
         entries.flush(entry.folder.parent)
     except (OSError, GitError) as error:
         mending.settle(project, entry)
-        why = error.strerror if isinstance(error, OSError) else error
-        raise GitError(f"{path.name} cannot be moved to the trash: {why}") from None
+        raise GitError(f"{path.name} cannot be moved to the trash: {_why(error)}") from None
+
+
+def _why(error: OSError | GitError) -> str:
+    return f"{error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def restore(
@@ -165,9 +171,9 @@ def restore(
             if not entry.record.is_detached and entry.record.commit:
                 acts.put_head(entry.folder, branch, entry.record.commit)
             entry.folder.rename(path)
-        except OSError as error:
-            raise GitError(f"{path.name} cannot be moved back: {error.strerror}") from None
-        notes += mending.put_back(project, entry)
+            notes += mending.put_back(project, entry)
+        except (OSError, GitError) as error:
+            raise GitError(f"{path.name} cannot be moved back: {_why(error)}") from None
     return Restored(entry, path, branch, notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -372,6 +373,7 @@ def test_every_reason_is_named_at_once(git: Git, root: Path) -> None:
     (path / "new").write_text("new")
     (path / "new too").write_text("new")
     git(path, "worktree", "lock", str(path))
+    Path(git(path, "rev-parse", "--git-path", "index.lock")).touch()
     claim = {"claim": {"agent_id": "claude-7"}, "links": {"prs": []}}
     running = [
         Process(7, "vim", str(path / "deep")),
@@ -385,6 +387,7 @@ def test_every_reason_is_named_at_once(git: Git, root: Path) -> None:
         "1 commit is unpushed",
         "claude-7 claims it",
         "process 7 (vim) is inside",
+        "a git command is at work in it, or was killed: index.lock is there",
         "it is locked",
     ]
     assert held(root) == []
@@ -484,6 +487,27 @@ def test_another_file_system(git: Git, root: Path) -> None:
         git(root / "trunk-main", "worktree", "remove", "--force", str(away))
 
 
+def test_a_trash_that_cannot_be_made(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    before = state(git, path)
+    (root / ".imi-trash").write_text("in the way")
+    with pytest.raises(trash.GitError, match="cannot be written: File exists"):
+        remove(path)
+    assert state(git, path) == before
+
+
+def test_relative_worktrees_stay_relative(git: Git, root: Path) -> None:
+    """As git 2.48 writes them with worktree.useRelativePaths; older ones do not read them."""
+    path = root / "feat-login"
+    entry = remove(path).entry
+    entry.changed(is_relative=True)
+    restore(root)
+    own = root / "trunk-main/.git/worktrees/feat-login"
+    assert (path / ".git").read_text() == "gitdir: ../trunk-main/.git/worktrees/feat-login\n"
+    assert (own / "gitdir").read_text() == "../../../../feat-login/.git\n"
+    assert git(path, "status", "--porcelain") == ""
+
+
 def test_what_cannot_be_moved_stays_as_it_is(git: Git, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = root / "feat-login"
     fill(git, path)
@@ -562,9 +586,13 @@ def test_what_was_deleted_by_hand_is_explained(git: Git, root: Path, monkeypatch
 def test_a_file_that_is_no_record_is_named(git: Git, root: Path) -> None:
     (root / ".imi-trash").mkdir()
     (root / ".imi-trash/feat-x.json").write_text('{"id": 1}')
+    entry = remove(root / "feat-login").entry
+    record = json.loads(entry.file.read_text())
+    entry.file.with_stem("feat-y").write_text(json.dumps(record | {"id": "../.."}))
     found, notes = entries.read(layout.at(root))
-    assert found == [] and "feat-x.json is no record" in notes[0]
-    assert len(trash.mend(layout.at(root))) == 1
+    assert [each.record for each in found] == [entry.record]
+    assert [note.split(" ")[0] for note in notes] == [str(root / f".imi-trash/feat-{x}.json") for x in "xy"]
+    assert trash.mend(layout.at(root)) == notes
 
 
 def test_a_project_that_was_moved_as_a_whole(git: Git, root: Path) -> None:
