@@ -153,8 +153,8 @@ def prune(project: Project) -> None:
 
 def keep(worktree: Path, own: Path, ref: str, held: int) -> None:
     """Make `ref` hold every object that the worktree's index and the other files in `own`, git's folder for
-    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. `held` is the
-    folder's lock."""
+    it, name: HEAD and what it was, a rebase's commits, its autostash, what is staged or in conflict. `held`
+    is the folder's lock."""
     named: set[str] = set()
     for at, folders, files in os.walk(own):
         folders[:] = [each for each in folders if each != "modules"]  # the submodules' repositories

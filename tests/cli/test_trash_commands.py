@@ -220,6 +220,21 @@ def test_a_shell_inside_is_told_where_it_stands(
     monkeypatch.chdir(root)
 
 
+def test_a_killed_removal_is_mended_by_the_next_command(imi: Imi, git: Git, root: Path, origin: Path) -> None:
+    made = imi.data("feat", "login")
+    path = root / "feat-login"
+    trashed = Path(imi.data("remove", "login")["trash"])
+    trashed.rename(path)  # as a restore that was killed leaves it
+    assert subprocess.run(["git", "status"], cwd=path, capture_output=True, check=False).returncode == 0
+    assert str(path) not in git(root / "trunk-main", "worktree", "list")
+    data = imi.data("remove", "login")
+    assert data["notes"] == ["the removal of feat-login was interrupted; it is in its place"]
+    assert not path.exists() and len(imi.data("trash", "list")["items"]) == 1
+    assert imi.data("restore", "login")["notes"] == []
+    assert git(path, "status", "--porcelain", "--branch") == "## feat/login"
+    assert items(imi, origin)[0]["id"] != made["work_item_id"]
+
+
 def race(root: Path, *commands: list[str]) -> list[subprocess.CompletedProcess[str]]:
     def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "imi", *arguments]
