@@ -31,7 +31,7 @@ def opened(notes: list[str]) -> Project:
     """The project, after what was killed in it is mended."""
     project = layout.find(Path.cwd())
     notes += trash.mend(project)
-    return layout.at(project.root) if notes else project
+    return layout.find(Path.cwd()) if notes else project
 
 
 def finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,19 +29,20 @@ def candidates(
 ) -> Iterator[Candidate]:
     """Every worktree but the trunk's and git's main one."""
     running = reasons.processes()
-    for each in project.worktrees:
+
+    def read(each: Worktree) -> Candidate | None:
         if each.bare:
-            continue
+            return None
         if each.prunable:
-            yield Candidate(each, None, ("its folder is gone: imi reconcile",))
-            continue
+            return Candidate(each, None, ("its folder is gone: imi reconcile",))
         try:
             standing = reasons.of(project, each, actor, ask, lambda: running)
         except GitError as error:
-            yield Candidate(each, None, (str(error),))
-            continue
-        if not standing.never:
-            yield Candidate(each, standing, tuple(against(standing)))
+            return Candidate(each, None, (str(error),))
+        return None if standing.never else Candidate(each, standing, tuple(against(standing)))
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        yield from filter(None, threads.map(read, project.worktrees))
 
 
 def useful(older_than: timedelta | None) -> Callable[[Standing], list[str]]:

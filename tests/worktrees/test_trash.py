@@ -551,6 +551,16 @@ def test_what_is_old_expires(git: Git, root: Path, tmp_path: Path, monkeypatch: 
     assert git(root / "trunk-main", "for-each-ref", "refs/imi/trash") == ""
 
 
+def test_the_draft_of_a_record_that_was_never_written_goes_some_day(git: Git, root: Path) -> None:
+    (root / ".imi-trash").mkdir()
+    for name, age in (("old", entries.KEPT + timedelta(hours=1)), ("young", timedelta(0))):
+        draft = root / f".imi-trash/{name}.new"
+        draft.touch()
+        os.utime(draft, (draft.stat().st_mtime - age.total_seconds(),) * 2)
+    assert trash.expire(layout.at(root)) == []
+    assert [each.name for each in (root / ".imi-trash").iterdir()] == ["young.new"]
+
+
 def test_a_full_trash_lets_the_oldest_go(git: Git, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = layout.at(root)
     for number in range(4):
