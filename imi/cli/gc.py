@@ -55,6 +55,7 @@ def gc(
     with failures():
         project = opened(notes)
         ask, against = reasons.asking(api, project), collect.useful(older_than)
+        ask(project.trunk)  # whether there is a server, before many threads ask it
         for number, each in enumerate(collect.candidates(project, api.actor, ask, against)):
             api.bar.show("looking at worktrees", number, len(project.worktrees))
             why, action = list(each.against), "keep"

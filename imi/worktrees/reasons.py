@@ -89,7 +89,7 @@ def asking(api: Api, project: Project) -> Ask:
                 return Known()
             away = failure if failure.exit_code == UNREACHABLE else None
             why = "the server cannot be reached" if away else failure.message
-            return Known(None, False, f"who claims {branch} is unknown: {why}")
+            return Known(None, False, f"who claims it is unknown: {why}")
 
     return ask
 

@@ -156,10 +156,10 @@ def test_without_a_server_it_is_told_later_once(
     unreachable(monkeypatch)
     (root / "feat-login/new").write_text("mine")
     message = str(imi.error(4, "remove", "login")["message"])
-    assert "1 file is untracked; who claims feat/login is unknown" in message
+    assert "1 file is untracked; who claims it is unknown" in message
     lines = imi("remove", "login", "--force").err.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        "who claims feat/login is unknown",
+        "who claims it is unknown",
         "the server at http",
     ]
     assert "kept for the next command" in lines[1]
@@ -310,12 +310,13 @@ def test_gc_takes_what_nobody_needs(imi: Imi, git: Git, root: Path, origin: Path
 def test_gc_removes_nothing_without_the_server(
     imi: Imi, git: Git, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    imi("feat", "done")
-    squash(git, root, "done")
+    for name in ("done", "other"):
+        imi("feat", name)
+        squash(git, root, name)
     unreachable(monkeypatch)
     ran = imi("gc", "--yes")
     assert "who claims it is unknown" in ran.out and "nothing to remove" in ran.out
-    assert "who claims feat/done is unknown" in ran.err
+    assert ran.err == "who claims it is unknown: the server cannot be reached\n"
     assert (root / "feat-done").is_dir()
 
 
