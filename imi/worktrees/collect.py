@@ -34,7 +34,7 @@ def candidates(
         if each.bare:
             return None
         if each.prunable:
-            return Candidate(each, None, ("its folder is gone: imi reconcile",))
+            return Candidate(each, None, ("git does not find it any more: imi reconcile",))
         try:
             standing = reasons.of(project, each, actor, ask, lambda: running)
         except GitError as error:

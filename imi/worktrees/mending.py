@@ -46,9 +46,8 @@ def _is_settled(project: Project, entry: Entry) -> bool:
 
 
 def is_back(project: Project, entry: Entry) -> bool:
-    """Whether the folder in the entry's place is the one that was removed."""
-    named, gone = _named(entry.path(project)), project.repository / "worktrees" / entry.record.admin
-    return named == entry.own(project) or (named == gone and not gone.exists())
+    """Whether the folder in the entry's place is the one that was removed: it says so."""
+    return _named(entry.path(project)) == entry.own(project)
 
 
 def _named(path: Path) -> Path | None:

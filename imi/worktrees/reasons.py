@@ -117,6 +117,7 @@ def of(
     branch = now.branch or _begun_on(path)
     tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
     tip = tips.get(f"{HEADS}{branch}")
+    branch = branch if tip else now.branch  # a bisect may have begun on a commit
     known = ask(branch)
     whole = f"{HEADS}{branch}" if tip else now.commit.hash if now.commit else None
     verdict = _judge(project.repository, whole, trunks, known.is_merged)

@@ -77,7 +77,7 @@ def remove(
         if worktree is None:
             raise TakenError(f"another process has taken {path.name} away", "imi trash list shows it")
         if worktree.prunable:
-            raise TakenError(f"the folder of {path.name} is gone", "tidy up first: imi reconcile")
+            raise TakenError(f"git does not find {path.name} any more", "tidy up first: imi reconcile")
         standing = reasons.of(project, worktree, actor, ask, running)
         refused = [*standing.never, *against(standing)]
         if refused:
@@ -129,8 +129,8 @@ def _move(project: Project, path: Path, entry: Entry, held: int) -> None:
     try:
         acts.keep(path, own, entry.ref, held)
         kept.parent.mkdir(exist_ok=True)
-        own.rename(kept)
         mending.point(project, entry, path, kept)
+        own.rename(kept)
         path.rename(entry.folder)
         entries.flush(entry.folder.parent)
     except (OSError, GitError) as error:

@@ -235,6 +235,39 @@ def test_an_old_commit_that_is_broken_does_not_break_git(git: Git, root: Path) -
     assert git(path, "cat-file", "-t", commit) == "commit"
 
 
+def test_a_bisect_that_began_on_a_commit(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    git.commit(path, "one")
+    git.commit(path, "two")
+    git(path, "switch", "-q", "--detach")
+    git(path, "bisect", "start", "HEAD", "HEAD~2")
+    before = state(git, path)
+    assert remove(path).entry.record.branch is None
+    restore(root)
+    assert state(git, path) == before
+
+
+def test_what_git_does_not_find_is_not_touched(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    (path / ".git").unlink()
+    with pytest.raises(TakenError, match="does not find feat-login"):
+        remove(path)
+    assert (path / "README").is_file() and held(root) == []
+
+
+def test_what_was_moved_out_of_the_trash_by_hand(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    fill(git, path)
+    before = state(git, path)
+    remove(path).entry.folder.rename(path)
+    git(root / "trunk-main", "worktree", "add", "-q", "--detach", str(root / "deep/feat-login"))
+    assert trash.mend(layout.at(root)) == ["the removal of feat-login was interrupted; it is in its place"]
+    after = state(git, path)
+    assert (after["files"], after["status"]) == (before["files"], before["status"])
+    assert git(root / "deep/feat-login", "status", "--porcelain") == ""
+    assert held(root) == [] and trash.mend(layout.at(root)) == []
+
+
 def test_a_branch_without_a_commit_comes_back(git: Git, root: Path) -> None:
     path = root / "feat-login"
     git(path, "switch", "-q", "--orphan", "fresh")
