@@ -30,8 +30,6 @@ REFS = "refs/imi/trash/"
 KEPT = timedelta(days=7)
 BUDGET = 10 * 2**30
 """Bytes of the disk that the trash may take."""
-DOOMED = ".gone"
-"""Ends the name of a folder that has expired: it is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Record:
     for the worktree; `commit` is what HEAD was, `tip` what the branch was. `forced` are the reasons that were
     overridden. `work` is what the work item was (id, source, owner_id, work_type), if that was known.
     `reported`: the report of the removal is with the spool. `restored_at`: a restore began, onto the branch
-    `restored_on`."""
+    `restored_on`. `expired`: it is being deleted."""
 
     id: str
     name: str
@@ -62,6 +60,7 @@ class Record:
     restored_at: str | None = None
     restored_by: str | None = None
     restored_on: str | None = None
+    expired: bool = False
     size: int | None = None
 
 
@@ -91,11 +90,6 @@ class Entry:
     def draft(self) -> Path:
         """What that file is called while it is written."""
         return self.file.with_suffix(".new")
-
-    @property
-    def doomed(self) -> Path:
-        """What its folder is called while it is deleted."""
-        return self.folder.with_name(self.folder.name + DOOMED)
 
     def own(self, project: Project) -> Path:
         """What git keeps of it."""
@@ -186,7 +180,7 @@ def measured(project: Project, entry: Entry) -> Entry:
 def chosen(project: Project, name: str) -> Entry:
     """The newest entry that the name means, as layout.named has it, or the entry that is called so.
     NoProjectError for none, NameRefusedError for several names."""
-    there = [each for each in read(project)[0] if each.folder.is_dir()]
+    there = [each for each in read(project)[0] if each.folder.is_dir() and not each.record.expired]
     tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
     rules: tuple[Callable[[Entry], bool], ...] = (
         lambda each: each.folder.name == name,

@@ -4,7 +4,7 @@
 | in the trash  | in the trash        | it is removed: the server is told if it has not been     |
 | in its place  | in the trash        | git's part goes back                                     |
 | in its place  | in its place        | the record goes, after a restore was reported            |
-| being deleted | in the trash or not | deleting goes on                                         |
+| expired, says the record            | deleting goes on                                         |
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ def again(entry: Entry) -> Entry | None:
 
 
 def _is_settled(project: Project, entry: Entry) -> bool:
+    if entry.record.expired:
+        return False
     if entry.folder.is_dir():
         return entry.record.reported or project.remote is None
     # what was deleted by hand stays listed until it expires
-    return not entry.doomed.is_dir() and entry.own(project).is_dir() and not is_back(project, entry)
+    return entry.own(project).is_dir() and not is_back(project, entry)
 
 
 def is_back(project: Project, entry: Entry) -> bool:
@@ -62,12 +64,12 @@ def _named(path: Path) -> Path | None:
 def settle(project: Project, entry: Entry) -> list[str]:
     """Mend one entry, under its lock."""
     name = entry.record.name
+    if entry.record.expired:
+        delete(project, entry)
+        return [f"the deletion of {name}, which had expired, was interrupted; it is done"]
     if entry.folder.is_dir():
         _, notes = tell_removed(project, entry)
         return [f"the removal of {name} was interrupted; it is in the trash", *notes]
-    if entry.doomed.is_dir():
-        delete(project, entry)
-        return [f"the deletion of {name}, which had expired, was interrupted; it is done"]
     was = "restore" if entry.record.restored_at else "removal"
     notes = put_back(project, entry)
     return [f"the {was} of {name} was interrupted; it is in its place", *notes]
@@ -139,9 +141,8 @@ def _point_submodules(own: Path) -> None:
 
 def delete(project: Project, entry: Entry) -> None:
     """Delete an entry, its record last."""
-    if entry.folder.is_dir():
-        entry.folder.rename(entry.doomed)
-    for folder in (entry.doomed, entry.own(project)):
+    entry = entry.changed(expired=True)
+    for folder in (entry.folder, entry.own(project)):
         if folder.exists():
             _delete_tree(folder)
     acts.drop(project.repository, entry.ref)
