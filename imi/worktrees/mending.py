@@ -25,11 +25,15 @@ def mend(project: Project) -> list[str]:
     """Finish or undo what was killed; each in a sentence. What others are at is waited for."""
     found, notes = entries.read(project)
     for each in found:
-        if not _is_settled(project, each):
+        if _is_settled(project, each):
+            continue
+        try:
             with acts.lock(project.repository, each.record.name):
                 entry = again(each)
                 if entry and not _is_settled(project, entry):
                     notes += settle(project, entry)
+        except (OSError, git.GitError) as error:
+            notes.append(f"{each.record.name} was interrupted on its way, and cannot be mended: {error}")
     return notes
 
 
