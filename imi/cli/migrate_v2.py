@@ -15,7 +15,7 @@ from imi.cli.client import Api, is_uuid
 from imi.cli.command import command, group
 from imi.cli.outcome import NOT_FOUND, USAGE, Failure
 from imi.cli.render import Column, plain, table
-from imi.cli.scan import WORK_TYPES
+from imi.worktrees.names import WORK_TYPES
 
 if TYPE_CHECKING:
     from imi.cli.v2_database import Passed, Repository, Worktree

@@ -25,17 +25,8 @@ from imi.cli.arguments import given
 from imi.cli.client import Api
 from imi.cli.outcome import CONFLICT, NOT_FOUND, USAGE, Failure
 from imi.cli.render import Column, plain, table
-from imi.worktrees import clones, git
+from imi.worktrees import clones, git, names
 from imi.worktrees.clones import Branch, Clone
-
-WORK_TYPES = {
-    "feat/": "feature",
-    "fix/": "fix",
-    "exp/": "experiment",
-    "pr/": "review",
-    "devops/": "devops",
-    "aiops/": "aiops",
-}
 
 
 def scan(api: Api, folder: Path) -> dict[str, Any]:
@@ -142,11 +133,10 @@ class Registry:
         return action, item
 
     def _new(self, branch: Branch) -> dict[str, Any]:
-        prefix, slash, _ = branch.name.partition("/")
         return {
             "project_id": self.project_id,
             "branch_name": branch.name,
-            "work_type": WORK_TYPES.get(prefix + slash, "feature"),
+            "work_type": names.work_type(branch.name),
             "source": {"type": "manual", "ref": "scan"},
             "owner_id": _text(branch.committer_email) or self.api.actor,
         }

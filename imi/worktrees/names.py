@@ -38,8 +38,17 @@ KINDS = {
     "exp": Kind("exp-", "exp/", "experiment"),
     "review": Kind("pr-", "pr/", "review"),
 }
+WORK_TYPES = {kind.branch: kind.work_type for kind in KINDS.values()}
+"""What a branch's prefix says."""
 LONGEST = 200
 """Bytes of a folder's name; file systems take 255, and the trash adds to it."""
+
+
+def work_type(branch: str, folder: str = "") -> str:
+    """The work_type that the beginning of a branch's name says, else that of its folder's; else feature."""
+    prefix, slash, _ = branch.partition("/")
+    by_folder = (kind.work_type for kind in KINDS.values() if folder.startswith(kind.folder))
+    return WORK_TYPES.get(prefix + slash) or next(by_folder, "feature")
 
 
 def folder_name(kind: str, name: str) -> str:

@@ -35,12 +35,13 @@ def project_body(project: Project) -> dict[str, Any]:
 def worktree_body(
     project: Project,
     path: Path,
-    branch: str,
+    branch: str | None,
     work_type: str,
     ticket: str | None = None,
     **work: Any,
 ) -> dict[str, Any]:
-    """`worktree`: a folder holds a branch. `work` (source, owner_id) is of the work item, if that is new."""
+    """`worktree`: a folder holds a branch. `work` (source, owner_id) is of the work item, if that is new;
+    without a branch there is none."""
     source = {"type": "plane_ticket", "ref": ticket} if ticket else {"type": "manual"}
     return {
         "project": project_body(project),
@@ -107,8 +108,10 @@ def _worktree(send: Send, report: Report) -> dict[str, Any]:
     body = report.body
     project_id = send("POST", "/projects", body["project"])["id"]
     work = body["work"]
+    item_id = None
     try:
-        item_id = send("POST", "/work", {"project_id": project_id} | work)["id"]
+        if work["branch_name"]:
+            item_id = send("POST", "/work", {"project_id": project_id} | work)["id"]
     except Failure as failure:
         if "work_item_id" not in failure.params:
             raise
@@ -148,7 +151,7 @@ def _removed(send: Send, report: Report) -> dict[str, Any]:
     if not worktree:
         return {}
     item_id = worktree["work_item_id"]
-    if item_id and body["completion"]:
+    if item_id and body["completion"] and not _goes_on(send, worktree, body["completion"]):
         try:
             send("POST", f"/work/{item_id}/complete", body["completion"])
         except Failure as failure:
@@ -158,13 +161,27 @@ def _removed(send: Send, report: Report) -> dict[str, Any]:
     return {"work_item_id": item_id, "worktree_id": worktree["id"]}
 
 
+def _goes_on(send: Send, worktree: dict[str, Any], completion: dict[str, Any]) -> bool:
+    """Whether work that would count as abandoned has another folder, perhaps on another host."""
+    if completion["completion_type"] != "abandoned":
+        return False
+    folders = send("GET", "/worktrees", {"work_item_id": worktree["work_item_id"]})["items"]
+    return any(each["id"] != worktree["id"] for each in folders)
+
+
 def _moved(send: Send, report: Report) -> dict[str, Any]:
     worktree = _there(send, report)
     if not worktree:
         return {}
-    place = {"path": report.body["to"], "name": report.body["name"]}
-    send("PATCH", f"/worktrees/{worktree['id']}", place)
-    return {"worktree_id": worktree["id"]}
+    to, item_id = report.body["to"], worktree["work_item_id"]
+    send("PATCH", f"/worktrees/{worktree['id']}", {"path": to, "name": report.body["name"]})
+    if item_id:
+        try:
+            send("PATCH", f"/work/{item_id}", {"worktree_path": to, "host": report.body["host"]})
+        except Failure as failure:
+            if failure.code != "CONFLICT":  # completed work keeps what it was
+                raise
+    return {"work_item_id": item_id, "worktree_id": worktree["id"]}
 
 
 def _activities(send: Send, report: Report) -> dict[str, Any]:
