@@ -36,6 +36,7 @@ COMMANDS = {
         "restore": ("trash", "Bring a removed worktree back, whole."),
         "trash": ("trash", "What was removed, and until when it is kept."),
         "gc": ("gc", "Remove the worktrees that are merged, clean and unused."),
+        "reconcile": ("reconcile", "Make git's worktrees, their folders and the server agree."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

@@ -1,0 +1,161 @@
+"""`imi reconcile`: git's worktrees, the folders and the server made to agree."""
+
+from __future__ import annotations
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from imi.cli.client import Api
+from imi.cli.command import command, group
+from imi.cli.outcome import NOT_FOUND, Failure
+from imi.cli.worktrees import failures
+from imi.worktrees import acts, delivery, facts, git, reconcile, repairs, report, settings, spool, sync
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import Project
+from imi.worktrees.reconcile import Step
+from imi.worktrees.report import text
+
+app = group("Worktrees: one folder a task.")
+
+CHANGED = ("completed", "moved", "linked", "adopted", "returned")
+NAMELESS = "the server was not told: without a remote (git remote add origin URL) it has no name"
+
+
+def show(data: dict[str, Any]) -> Any:
+    """A line for each thing done and each thing left; with --quiet only if something was done."""
+    from rich.console import Group
+
+    from imi.cli.render import Column, note, table
+
+    is_silent = data["quiet"] and not (data["actions"] or data["delivered"])
+    rows = data["actions"] + ([] if data["quiet"] else data["left"])
+    said = [f"delivered {data['delivered']} reports that waited"] if data["delivered"] else []
+    if not data["quiet"]:
+        said += [f"refused by the server, laid aside: {file}" for file in data["refused"]]
+    for sentence in [] if is_silent else data["notes"]:
+        note(sentence)
+    columns = ("action", "name", "branch", "reason", "path")
+    parts: list[Any] = [table(rows, *(Column(each, each, cut=True) for each in columns))] if rows else []
+    if not data["quiet"] and not (rows or said):
+        said.append("nothing to do")
+    return Group(*parts, *said) if parts or said else None
+
+
+@command(app, "reconcile", example="imi reconcile", show=show)
+def reconcile_(
+    api: Api,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing unless something was done.")] = False,
+) -> Any:
+    """Make git's worktrees, their folders and the server agree, and say what was done. No file is deleted.
+
+    Worktrees that nobody tracked get a work item; of those whose folder is gone the work ends as abandoned,
+    and the branch stays. Folders that were moved by hand are found again in the project's folder or where
+    they were. What was left half made is completed, and what waits for the server is delivered. --json:
+    actions and left, each {action, name, path, branch, reason}; delivered; refused; notes.
+    """
+    api.prepare()
+    with failures():
+        project = repairs.located(Path.cwd())
+        fetched = acts.fetch(project, settings.load().git_settings)
+        with acts.lock(project.repository, "reconcile"):
+            return {"quiet": quiet} | _run(api, project, [fetched] if fetched else [])
+
+
+def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
+    found = repairs.repair(project, Path.cwd())
+    project, known, is_told = found.project, None, project.remote is not None
+    delivered, said = delivery.deliver(api)
+    if not is_told:
+        notes.append(NAMELESS)
+    elif not spool.waiting():
+        try:
+            known = _known(api, project)
+            if known is None:
+                is_told = False
+                notes.append("the server was not told: the project is not active; imi init makes it so")
+        except Failure as failure:
+            said = [f"{failure.message}; what it tracks is unknown"]
+    steps = [*reconcile.repaired(found, is_told and known is None)]
+    if known:
+        compared = [*reconcile.compare(found, *known)]
+        same = {(each.action, each.path) for each in compared}
+        steps = [each for each in steps if (each.action, each.path) not in same] + compared
+    reports = [each for step in steps for each in step.reports]
+    if is_told:
+        reports += _states(api, project, steps)
+    told = True
+    if reports:
+        kept, said = delivery.tell_all(api, reports)
+        told = bool(kept)
+    if told and (why := repairs.forget(found)):
+        notes.append(why)
+    retired = {each.path for each in steps if each.action == "retired"}
+    forgotten = [each for each in found.gone if told and each.path not in retired]
+    steps += [Step("forgotten", each.path, each.branch, "the folder is gone") for each in forgotten]
+    steps += [Step("left", path, None, why) for path, why in found.left.items()]
+    return {
+        "actions": [_document(each) for each in steps if each.action != "left"],
+        "left": [_document(each) for each in steps if each.action == "left"],
+        "delivered": len(delivered),
+        "refused": [str(file) for file in sorted(spool.folder().glob("*.refused"))],
+        "notes": notes + said,
+    }
+
+
+def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]] | None:
+    """The server's id of the project, if it has one, and its worktrees on this host; None when the project is
+    not active."""
+    project_id = None
+    try:
+        registered = api.get("/projects/by-origin", remote_origin=project.remote)
+        if not registered["active"]:
+            return None
+        project_id = registered["id"]
+    except Failure as failure:
+        if failure.exit_code != NOT_FOUND:
+            raise
+    return project_id, [*api.all("/worktrees", host=socket.gethostname())]
+
+
+def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
+    """How the worktrees stand that were found, moved or completed, as reports."""
+    trunk = _trunk(project)
+    paths = {each.path for each in steps if each.branch and each.action in CHANGED}
+
+    def state(path: Path) -> list[tuple[str, dict[str, Any]]]:
+        try:
+            read = facts.read(path, trunk, sync.linked(project, path))
+        except GitError:  # its next reader says why
+            return []
+        return [("git_state", report.git_state_body(project, read))] if read.branch else []
+
+    reports = []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        for done, made in enumerate(threads.map(state, sorted(paths))):
+            api.bar.show("reading worktrees", done, len(paths))
+            reports += made
+    return reports
+
+
+def _trunk(project: Project) -> str:
+    """The trunk's reference: of the local one and the remote's the one that holds the other."""
+    own, theirs = f"refs/heads/{project.trunk}", f"refs/remotes/{project.remote_name}/{project.trunk}"
+    there = {ref.name for ref in git.refs(project.repository, own, theirs)}
+    if theirs not in there or (own in there and git.divergence(project.repository, own, theirs)[1] == 0):
+        return own
+    return theirs
+
+
+def _document(step: Step) -> dict[str, Any]:
+    return {
+        "action": step.action,
+        "name": text(Path(step.path.name)),
+        "path": text(step.path),
+        "branch": step.branch,
+        "reason": step.reason,
+    }
