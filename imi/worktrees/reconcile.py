@@ -65,15 +65,11 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
     orphans = {path: each for path, each in tasks.items() if path not in own}
     listed = {text(each.path) for each in project.worktrees} - {text(each.path) for each in found.gone}
     moved = {text(old): text(new) for old, new in found.moved.items()}
-    missing = {}
-    for path, row in own.items():
-        folder = Path(path)
-        if path in listed or is_trash(project, folder) or git.is_work_tree(folder):
-            continue  # of the last: another clone's
-        if os.path.lexists(folder) or os.path.lexists(folder.parent):
-            missing[path] = row
-        else:
-            yield Step("left", folder, row["branch_name"], f"an unmounted disk? {_remedy(row)}")
+    missing = {
+        path: row
+        for path, row in own.items()
+        if path not in listed and not is_trash(project, Path(path)) and not git.is_work_tree(Path(path))
+    }  # one that is a work tree is another clone's
     taken = {row["name"]: path for path, row in own.items() if path not in missing}
     later: list[Step] = []
 
@@ -95,6 +91,9 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
         if at and orphans.pop(text(at.path), None):
             body = report.moved_body(project, Path(path), at.path)
             arrive(at, Step("moved", at.path, at.branch, f"it was {path}", (("moved", body),)))
+        elif not os.path.lexists(Path(path).parent):
+            away = Step("left", Path(path), row["branch_name"], f"an unmounted disk? {_remedy(row)}")
+            later.append(away)
         else:
             goes_on = row["branch_name"] in branches or path in moved
             yield _retired(project, Path(path), row["branch_name"], goes_on)

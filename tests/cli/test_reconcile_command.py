@@ -205,7 +205,9 @@ def test_folders_that_changed_places(imi: Imi, git: Git, root: Path, origin: Pat
     (root / "t").rename(root / "feat-b")
     imi("reconcile")
     assert git(root / "feat-a", "branch", "--show-current") == "feat/b"
-    assert git(root / "feat-a", "status", "--porcelain") == git(root / "feat-b", "status", "--porcelain") == ""
+    assert (
+        git(root / "feat-a", "status", "--porcelain") == git(root / "feat-b", "status", "--porcelain") == ""
+    )
     found = rows(imi, origin)
     assert found[str(root / "feat-a")]["work_item_id"] == before["feat/b"]["id"]
     assert found[str(root / "feat-b")]["work_item_id"] == before["feat/a"]["id"]
@@ -213,7 +215,9 @@ def test_folders_that_changed_places(imi: Imi, git: Git, root: Path, origin: Pat
     nothing_more(imi, root)
 
 
-def test_git_worktree_move_moves_the_work(imi: Imi, git: Git, root: Path, origin: Path, tmp_path: Path) -> None:
+def test_git_worktree_move_moves_the_work(
+    imi: Imi, git: Git, root: Path, origin: Path, tmp_path: Path
+) -> None:
     imi("feat", "a")
     before = items(imi, origin)["feat/a"]
     git(root / "trunk-main", "worktree", "move", str(root / "feat-a"), str(tmp_path / "outside"))
@@ -250,7 +254,6 @@ def test_a_moved_project_is_linked_again(
 ) -> None:
     imi("feat", "a")
     before = items(imi, origin)["feat/a"]
-    add(git, tmp_path, tmp_path / "outside", "-b", "feat/outside") if False else None
     root = root.rename(tmp_path / "renamed")
     monkeypatch.chdir(root / "feat-a")
     assert reconciled(imi) == [("moved", "feat-a")]
@@ -317,7 +320,11 @@ def test_a_making_that_was_killed_is_completed(imi: Imi, git: Git, root: Path, o
     shutil.copytree(own, begun)
     (begun / "gitdir").write_text(f"{root / 'feat-begun'}/.git\n")
     (root / "feat-begun").mkdir()
-    assert reconciled(imi) == [("adopted", "feat-half"), ("completed", "feat-half"), ("forgotten", "feat-begun")]
+    assert reconciled(imi) == [
+        ("adopted", "feat-half"),
+        ("completed", "feat-half"),
+        ("forgotten", "feat-begun"),
+    ]
     assert git(path, "status", "--porcelain") == ""
     assert (path / "README").is_file() and not (root / "feat-begun").exists()
     assert list(items(imi, origin)) == ["feat/half"]
@@ -384,15 +391,15 @@ def test_conflicts_on_the_server_are_explained(
     before = events(imi)
     left = {each["path"]: each["reason"] for each in imi.data("reconcile")["left"]}
     assert f"imi worktrees remove {taken['id']}" in left[str(root / "feat-b")]
-    assert str(root / "feat-a") in left[str(tmp_path / "feat-a")] and "rename" in left[str(tmp_path / "feat-a")]
+    assert (
+        str(root / "feat-a") in left[str(tmp_path / "feat-a")] and "rename" in left[str(tmp_path / "feat-a")]
+    )
     assert events(imi) == before and not list(spool.folder().glob("*.refused"))
     imi("worktrees", "remove", taken["id"])
     assert reconciled(imi) == [("adopted", "feat-b")]
 
 
-def test_work_that_another_host_goes_on_with_is_not_abandoned(
-    imi: Imi, root: Path, origin: Path
-) -> None:
+def test_work_that_another_host_goes_on_with_is_not_abandoned(imi: Imi, root: Path, origin: Path) -> None:
     imi("feat", "a")
     item = items(imi, origin)["feat/a"]
     project = imi.data("projects", "get", origin)["id"]
