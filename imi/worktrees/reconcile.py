@@ -71,31 +71,18 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
         if path not in listed and not is_trash(project, Path(path)) and not git.is_work_tree(Path(path))
     }  # one that is a work tree is another clone's
     taken = {row["name"]: path for path, row in own.items() if path not in missing}
-    later: list[Step] = []
-
-    def arrive(each: Worktree, step: Step) -> None:
-        path, name = text(each.path), text(Path(each.path.name))
-        why = _unfit(each)
-        if path in others:
-            why = f"its path is registered for another project: {_remedy(others[path])}"
-        elif name in taken:
-            why = f"{taken[name]} has its name already: rename it with git worktree move"
-        if why:
-            step = Step("left", each.path, each.branch, why)
-        else:
-            taken[name] = path
-        later.append(step)
-
+    held = {each.branch for each in project.worktrees if each not in found.gone}
+    arriving: list[tuple[Worktree, Step]] = []
     for path, row in missing.items():
         at = tasks.get(moved.get(path, "")) or branches.get(row["branch_name"])
         if at and orphans.pop(text(at.path), None):
             body = report.moved_body(project, Path(path), at.path)
-            arrive(at, Step("moved", at.path, at.branch, f"it was {path}", (("moved", body),)))
+            arriving.append((at, Step("moved", at.path, at.branch, f"it was {path}", (("moved", body),))))
         elif not os.path.lexists(Path(path).parent):
-            away = Step("left", Path(path), row["branch_name"], f"an unmounted disk? {_remedy(row)}")
-            later.append(away)
+            taken[row["name"]] = path
+            yield Step("left", Path(path), row["branch_name"], f"an unmounted disk? {_remedy(row)}")
         else:
-            goes_on = row["branch_name"] in branches or path in moved
+            goes_on = path in moved or row["branch_name"] in held
             yield _retired(project, Path(path), row["branch_name"], goes_on)
     for path, each in tasks.items():
         row = own.get(path, {})
@@ -108,9 +95,25 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
             continue  # registered by hand, under a name of its own
         del taken[row["name"]]
         orphans[path] = each
-    for each in orphans.values():
-        arrive(each, _made(project, each, "adopted", "nobody tracked it", is_told=True))
-    yield from later
+    arriving += [
+        (each, _made(project, each, "adopted", "nobody tracked it", True)) for each in orphans.values()
+    ]
+    for each, step in arriving:
+        name = text(Path(each.path.name))
+        if why := _unfit(each) or _conflict(text(each.path), name, others, taken):
+            yield Step("left", each.path, each.branch, why)
+        else:
+            taken[name] = text(each.path)
+            yield step
+
+
+def _conflict(path: str, name: str, others: dict[str, Row], taken: dict[str, str]) -> str | None:
+    """What the server would have against a worktree there."""
+    if path in others:
+        return f"its path is registered for another project: {_remedy(others[path])}"
+    if name in taken:
+        return f"{taken[name]} has its name already: rename it with git worktree move"
+    return None
 
 
 def _is_task(found: Repaired, each: Worktree) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -486,4 +485,4 @@ def test_a_lock_that_another_holds_is_waited_for(
     repository = layout.at(root).repository
     with acts.lock(repository, "reconcile"):
         assert "another imi" in str(imi.error(1, "reconcile")["message"])
-    assert os.listdir(root) == ["trunk-main"]
+    assert reconciled(imi) == []
