@@ -37,6 +37,7 @@ COMMANDS = {
         "trash": ("trash", "What was removed, and until when it is kept."),
         "gc": ("gc", "Remove the worktrees that are merged, clean and unused."),
         "reconcile": ("reconcile", "Make git's worktrees, their folders and the server agree."),
+        "doctor": ("doctor", "What works here and what does not, each with its remedy."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {
