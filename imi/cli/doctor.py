@@ -101,9 +101,10 @@ def _server(agent: str | None, api_url: str | None, api_key: str | None) -> Iter
                 detail = f"what answers at {url} is not iMi"
                 yield Finding("server", "failed", detail, "name the right one: --api-url or IMI_API_URL")
                 return
-            yield from _key(api)
+            if health["database"] == "connected":
+                yield from _key(api)
     except Failure as failure:
-        yield Finding("server", "failed", failure.message, failure.hint)
+        yield Finding("server", "failed", failure.message, failure.hint or "correct that setting")
 
 
 def _health(health: dict[str, Any]) -> Iterator[Finding]:
@@ -127,7 +128,7 @@ def _key(api: Api) -> Iterator[Finding]:
         yield Finding("key", "ok", f"accepted; {api.actor} acts")
         yield from _leases(api)
     except Failure as failure:
-        yield Finding("key", "failed", failure.message, failure.hint)
+        yield Finding("key", "failed", failure.message, failure.hint or "name another: --api-key")
 
 
 def _leases(api: Api) -> Iterator[Finding]:
@@ -195,7 +196,7 @@ def _project() -> Finding:
     except LayoutError as error:
         return Finding("project", "ok", error.message)
     except ConfigError as error:
-        return Finding("project", "failed", str(error))
+        return Finding("project", "failed", str(error), "correct that setting")
 
 
 def _inotify() -> Iterator[Finding]:
