@@ -43,7 +43,9 @@ def deliver(api: Api) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if not spool.waiting():
         return answers, notes
     with spool.delivering() as held:
-        for file in spool.waiting() if held else []:
+        files = spool.waiting() if held else []
+        for done, file in enumerate(files):
+            api.bar.show("reporting", done, len(files))
             try:
                 report = spool.read(file)
                 answers[report.id] = KINDS[report.kind](_send(api, report), report)
