@@ -84,7 +84,7 @@ def _judge(found: Broken, own: Path, folder: Path, claims: list[Path], foreign: 
         found.others = True
         found.left[folder] = f"it belongs to another clone: {foreign}"
     elif folder.is_dir() and not os.path.lexists(folder / ".git"):
-        if any(folder.iterdir()):
+        if _inside(folder):
             found.unlinked.append(folder)
         else:
             found.left[folder] = "the folder is empty: an unmounted disk? If its work is gone, remove it"

@@ -57,6 +57,9 @@ def repair(project: Project, here: Path) -> Repaired:
     """Complete what was left half made, link what was moved, and find what is gone."""
     found = Repaired(project)
     for each in project.worktrees:
+        if each.prunable and not is_trash(project, each.path):
+            with acts.lock(project.repository, each.path.name):
+                pass  # whoever moves or removes it just now has finished
         if each.locked == acts.INITIALIZING and not is_trash(project, each.path):
             try:
                 _complete(found, each)

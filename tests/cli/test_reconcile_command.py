@@ -434,6 +434,40 @@ def test_a_report_that_was_refused_is_named(imi: Imi, root: Path) -> None:
     assert imi("reconcile", "--quiet").out == ""
 
 
+def test_quiet_speaks_when_something_was_done(imi: Imi, git: Git, root: Path) -> None:
+    add(git, root, "feat-a", "-b", "feat/a")
+    ran = imi("reconcile", "--quiet")
+    assert ran.lines[1].split()[:2] == ["adopted", "feat-a"]
+    ran = imi("reconcile", "--quiet")
+    assert (ran.out, ran.err) == ("", "")
+
+
+def test_a_key_that_is_refused_keeps_the_reports(imi: Imi, root: Path, origin: Path) -> None:
+    imi("feat", "a")
+    (root / "feat-a").rename(root / "b")
+    ran = imi("reconcile", "--api-key", "wrong")
+    assert "moved" in ran.out and "kept for the next command" in ran.err
+    assert len(spool.waiting()) == 2
+    imi("reconcile")
+    assert items(imi, origin)["feat/a"]["worktree_path"] == str(root / "b")
+    nothing_more(imi, root)
+
+
+def test_a_project_that_is_not_active_stays_so(imi: Imi, git: Git, root: Path, origin: Path) -> None:
+    imi("projects", "remove", imi.data("projects", "get", origin)["id"])
+    add(git, root, "feat-a", "-b", "feat/a")
+    ran = imi("reconcile")
+    assert "not active" in ran.err and ran.out == "nothing to do\n"
+    assert imi.data("projects", "get", origin)["active"] is False
+    imi("init")
+    assert reconciled(imi) == [("adopted", "feat-a")]
+
+
+def test_outside_of_a_project(imi: Imi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert imi.error(3, "reconcile")["code"] == "NOT_FOUND"
+
+
 def test_without_a_remote_git_is_repaired(
     imi: Imi, git: Git, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

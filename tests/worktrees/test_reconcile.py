@@ -190,6 +190,23 @@ def test_one_that_is_being_made_is_left_to_its_maker(shop: Path, monkeypatch: py
     assert steps(found, [row(shop / "feat-b", "feat/b")]) == []
 
 
+def test_one_that_is_being_removed_is_left_to_its_remover(
+    shop: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "feat-a").rename(shop / "aside")
+    lock, waited = acts.lock, []
+
+    def finished(repository: Path, name: str) -> Any:
+        if name == "feat-a" and not waited:
+            waited.append(name)
+            (shop / "aside").rename(shop / "feat-a")  # what its holder did before it gave the lock back
+        return lock(repository, name)
+
+    monkeypatch.setattr(acts, "lock", finished)
+    found = repaired(shop)
+    assert waited and (found.gone, found.moved) == ([], {})
+
+
 def test_what_the_user_locked_is_gits_own_matter(shop: Path, git: Git) -> None:
     git(shop / "trunk-main", "worktree", "lock", "--reason", "on a stick", str(shop / "feat-a"))
     shutil.rmtree(shop / "feat-a")
