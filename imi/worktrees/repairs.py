@@ -57,18 +57,24 @@ def repair(project: Project, here: Path) -> Repaired:
     """Complete what was left half made, link what was moved, and find what is gone."""
     found = Repaired(project)
     for each in project.worktrees:
-        if each.prunable and not is_trash(project, each.path):
-            with acts.lock(project.repository, each.path.name):
-                pass  # whoever moves or removes it just now has finished
         if each.locked == acts.INITIALIZING and not is_trash(project, each.path):
             try:
                 _complete(found, each)
             except GitError as error:
                 found.left[each.path] = f"half made: {error}"
     _link(found, here)
-    found.project = layout.at(project.repository)
-    for each in found.project.worktrees:
-        if (each.prunable or each.locked == KEPT) and not is_trash(project, each.path):
+    waited: set[Path] = set()
+    while True:
+        found.project = layout.at(project.repository)
+        there = [each for each in found.project.worktrees if not is_trash(project, each.path)]
+        missing = {each.path for each in there if each.prunable} - waited
+        if not missing:
+            break
+        for path in missing:
+            with acts.lock(project.repository, path.name):
+                waited.add(path)  # whoever was moving or removing it has finished
+    for each in there:
+        if each.prunable or each.locked == KEPT:
             _judge(found, each)
     return found
 
