@@ -191,15 +191,17 @@ def test_one_that_is_being_made_is_left_to_its_maker(shop: Path, monkeypatch: py
 
 
 def test_one_that_is_being_removed_is_left_to_its_remover(
-    shop: Path, git: Git, monkeypatch: pytest.MonkeyPatch
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (shop / "feat-a").rename(shop / "aside")
+    aside = tmp_path / "far/aside"
+    aside.parent.mkdir()
+    (shop / "feat-a").rename(aside)
     lock, waited = acts.lock, []
 
     def finished(repository: Path, name: str) -> Any:
         if name == "feat-a" and not waited:
             waited.append(name)
-            (shop / "aside").rename(shop / "feat-a")  # what its holder did before it gave the lock back
+            aside.rename(shop / "feat-a")  # what its holder did before it gave the lock back
         return lock(repository, name)
 
     monkeypatch.setattr(acts, "lock", finished)
