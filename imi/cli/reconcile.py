@@ -13,6 +13,7 @@ import typer
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import NOT_FOUND, Failure
+from imi.cli.render import plain
 from imi.cli.worktrees import failures
 from imi.worktrees import acts, delivery, facts, git, reconcile, repairs, report, settings, spool, sync
 from imi.worktrees.git import GitError
@@ -27,23 +28,21 @@ NAMELESS = "the server was not told: without a remote (git remote add origin URL
 
 
 def show(data: dict[str, Any]) -> Any:
-    """A line for each thing done and each thing left; with --quiet only if something was done."""
+    """A line for each thing done and each thing left."""
     from rich.console import Group
 
     from imi.cli.render import Column, note, table
 
-    is_silent = data["quiet"] and not (data["actions"] or data["delivered"])
-    rows = data["actions"] + ([] if data["quiet"] else data["left"])
+    rows = data["actions"] + data["left"]
     said = [f"delivered {data['delivered']} reports that waited"] if data["delivered"] else []
-    if not data["quiet"]:
-        said += [f"refused by the server, laid aside: {file}" for file in data["refused"]]
-    for sentence in [] if is_silent else data["notes"]:
-        note(sentence)
-    columns = ("action", "name", "branch", "reason", "path")
-    parts: list[Any] = [table(rows, *(Column(each, each, cut=True) for each in columns))] if rows else []
-    if not data["quiet"] and not (rows or said):
+    said += [f"refused by the server, laid aside: {file}" for file in data["refused"]]
+    if not (rows or said or data["quiet"]):
         said.append("nothing to do")
-    return Group(*parts, *said) if parts or said else None
+    for sentence in data["notes"]:
+        note(sentence)
+    columns = (Column(each, each, cut=True) for each in ("action", "name", "branch", "reason", "path"))
+    parts = [table(rows, *columns)] if rows else []
+    return Group(*parts, *map(plain, said)) if parts or said else None
 
 
 @command(app, "reconcile", example="imi reconcile", show=show)
@@ -56,14 +55,27 @@ def reconcile_(
     Worktrees that nobody tracked get a work item; of those whose folder is gone the work ends as abandoned,
     and the branch stays. Folders that were moved by hand are found again in the project's folder or where
     they were. What was left half made is completed, and what waits for the server is delivered. --json:
-    actions and left, each {action, name, path, branch, reason}; delivered; refused; notes.
+    actions and left, each [{action, name, path, branch, reason}]; delivered, how many; refused, files; quiet;
+    notes. With --quiet left is empty, and what was refused before is left out.
     """
     api.prepare()
     with failures():
         project = repairs.located(Path.cwd())
         fetched = acts.fetch(project, settings.load().git_settings)
         with acts.lock(project.repository, "reconcile"):
-            return {"quiet": quiet} | _run(api, project, [fetched] if fetched else [])
+            before = _refused()
+            data = _run(api, project, [fetched] if fetched else [])
+    refused = _refused()
+    data |= {"refused": sorted(refused - before if quiet else refused), "quiet": quiet}
+    if quiet:
+        data["left"] = []
+        if not (data["actions"] or data["delivered"] or data["refused"]):
+            data["notes"] = []
+    return data
+
+
+def _refused() -> set[str]:
+    return {text(file) for file in spool.folder().glob("*.refused")}
 
 
 def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
@@ -90,19 +102,19 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
         reports += _states(api, project, steps)
     told = True
     if reports:
-        kept, said = delivery.tell_all(api, reports)
-        told = bool(kept)
+        kept, news = delivery.tell_all(api, reports)
+        told, said = bool(kept), news if spool.waiting() else said + news  # that it is away is said once
     if told and (why := repairs.forget(found)):
         notes.append(why)
     retired = {each.path for each in steps if each.action == "retired"}
     forgotten = [each for each in found.gone if told and each.path not in retired]
     steps += [Step("forgotten", each.path, each.branch, "the folder is gone") for each in forgotten]
-    steps += [Step("left", path, None, why) for path, why in found.left.items()]
+    branches = {each.path: each.branch for each in project.worktrees}
+    steps += [Step("left", path, branches.get(path), why) for path, why in found.left.items()]
     return {
         "actions": [_document(each) for each in steps if each.action != "left"],
         "left": [_document(each) for each in steps if each.action == "left"],
         "delivered": len(delivered),
-        "refused": [str(file) for file in sorted(spool.folder().glob("*.refused"))],
         "notes": notes + said,
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,8 +104,8 @@ def _complete(found: Repaired, half: Worktree) -> None:
             return
         branch = now.branch or _branch_for(project, folder)
         if branch is None:
-            hint = f"git worktree remove -f -f {folder}, and make it again"
-            raise GitError(f"no branch that it would be of; {hint}")
+            hint = f"git -C {shlex.quote(str(folder))} symbolic-ref HEAD refs/heads/BRANCH"
+            raise GitError(f"no branch that it would be of; say which: {hint}")
         acts.finish(now, branch)
     found.completed.append(folder)
 
@@ -159,7 +160,8 @@ def _judge(found: Repaired, each: Worktree) -> None:
 def _kept(project: Project, each: Worktree) -> str | None:
     """Why git must not forget a worktree whose folder is not there."""
     if not os.path.lexists(each.path.parent):
-        return f"an unmounted disk? If it is gone for good: git worktree remove -f -f {each.path}"
+        drop = f"git worktree unlock {shlex.quote(str(each.path))} && git worktree prune"
+        return f"an unmounted disk? If it is gone for good: {drop}"
     if each.branch is None and each.commit and each.commit.strip("0"):
         others = ("--not", "--branches", "--remotes", "--tags", "--")
         if git.run(project.repository, "rev-list", "--max-count=1", each.commit, *others):

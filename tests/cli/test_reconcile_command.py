@@ -349,7 +349,24 @@ def test_what_may_only_be_away_is_kept(imi: Imi, git: Git, root: Path, origin: P
     assert git(path, "status", "--porcelain") == "A  new"
     nothing_more(imi, root)
     shutil.rmtree(disk)
-    assert reconciled(imi, "left") == [("left", "fix-a")]
+    (left,) = imi.data("reconcile")["left"]
+    drop = left["reason"].partition("for good: ")[2]
+    subprocess.run(drop, shell=True, check=True, cwd=root / "trunk-main")
+    (left,) = imi.data("reconcile")["left"]
+    imi(*left["reason"].partition("imi ")[2].split())
+    assert rows(imi, origin) == {}
+    nothing_more(imi, root)
+
+
+def test_a_disk_that_is_there_again_without_the_folder(
+    imi: Imi, git: Git, root: Path, origin: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    add(git, root, disk / "fix-a", "-b", "fix/a")
+    imi("reconcile")
+    shutil.rmtree(disk)
+    imi("reconcile")
     disk.mkdir()
     assert reconciled(imi) == [("retired", "fix-a")]
     nothing_more(imi, root)
