@@ -158,7 +158,7 @@ def _leases(api: Api) -> Iterator[Finding]:
 
 def _spool() -> Iterator[Finding]:
     folder = spool.folder()
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    there = next(each for each in (folder, *folder.parents) if os.access(each, os.F_OK))
     waiting, refused = spool.waiting(), sorted(folder.glob("*.refused"))
     if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
         yield Finding("reports", "failed", f"cannot write to {there}", "give yourself the right to")

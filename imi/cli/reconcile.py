@@ -95,8 +95,8 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
     steps = [*reconcile.repaired(found, is_told and known is None)]
     if known:
         compared = [*reconcile.compare(found, *known)]
-        same = {(each.action, each.path) for each in compared}
-        steps = [each for each in steps if (each.action, each.path) not in same] + compared
+        same = {(each.action, text(each.path)) for each in compared}
+        steps = [each for each in steps if (each.action, text(each.path)) not in same] + compared
     reports = [each for step in steps for each in step.reports]
     if is_told:
         reports += _states(api, project, steps)
@@ -106,8 +106,8 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
         told, said = bool(kept), news if spool.waiting() else said + news  # that it is away is said once
     if told and (why := repairs.forget(found)):
         notes.append(why)
-    retired = {each.path for each in steps if each.action == "retired"}
-    forgotten = [each for each in found.gone if told and each.path not in retired]
+    retired = {text(each.path) for each in steps if each.action == "retired"}
+    forgotten = [each for each in found.gone if told and text(each.path) not in retired]
     steps += [Step("forgotten", each.path, each.branch, "the folder is gone") for each in forgotten]
     branches = {each.path: each.branch for each in project.worktrees}
     steps += [Step("left", path, branches.get(path), why) for path, why in found.left.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from imi import __file__ as package
-from imi.worktrees import acts, layout, spool
+from imi.worktrees import acts, delivery, layout, repairs, spool
+from imi.worktrees.report import text
 from tests.commandline import Imi, Live
 from tests.live import free_port
 from tests.repositories import Git
@@ -297,16 +299,17 @@ def test_bare_and_worktrees(
     assert imi.data("reconcile")["actions"] == []
 
 
-@pytest.mark.parametrize("name", ["fix-über", "exp-a\nb", "pr-\x1b[31m", "-f"])
+@pytest.mark.parametrize("name", ["fix-über", "exp-a\nb", "pr-\x1b[31m", "-f", os.fsdecode(b"fix-\xff")])
 def test_any_name_is_adopted_and_steers_no_terminal(
     imi: Imi, git: Git, root: Path, origin: Path, name: str
 ) -> None:
     path = add(git, root, name, "-b", "feat/ü日本")
     ran = imi("reconcile")
     assert all(character.isprintable() or character == "\n" for character in ran.out)
-    assert rows(imi, origin)[str(path)]["branch_name"] == "feat/ü日本"
+    assert rows(imi, origin)[text(path)]["branch_name"] == "feat/ü日本"
+    nothing_more(imi, root)
     shutil.rmtree(path)
-    assert reconciled(imi) == [("retired", name)]
+    assert reconciled(imi) == [("retired", text(Path(name)))]
     nothing_more(imi, root)
 
 
@@ -526,6 +529,32 @@ def test_beside_a_worktree_that_is_being_made(imi: Imi, git: Git, root: Path, or
     assert set(rows(imi, origin)) == {str(root / "feat-a"), str(root / "fix-b")}
     assert git(root / "feat-a", "status", "--porcelain") == git(root / "fix-b", "status", "--porcelain") == ""
     assert not list(spool.folder().glob("*.refused"))
+    nothing_more(imi, root)
+
+
+@pytest.mark.parametrize("step", ["deliver", "tell_all", "forget"])
+def test_a_reconcile_that_was_cut_short_is_done_by_the_next(
+    imi: Imi, git: Git, root: Path, origin: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for name in ("gone", "moved"):
+        imi("feat", name)
+    shutil.rmtree(root / "feat-gone")
+    (root / "feat-moved").rename(root / "moved")
+    add(git, root, "fix-a", "-b", "fix/a")
+
+    def cut(*_: object) -> None:
+        raise RuntimeError("cut short")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repairs if step == "forget" else delivery, step, cut)
+        assert imi.error(1, "reconcile")["code"] == "INTERNAL"
+    imi("reconcile")
+    assert set(rows(imi, origin)) == {str(root / "moved"), str(root / "fix-a")}
+    found = items(imi, origin)
+    assert (found["feat/gone"]["status"], found["feat/moved"]["worktree_path"]) == (
+        "abandoned",
+        str(root / "moved"),
+    )
     nothing_more(imi, root)
 
 
