@@ -20,13 +20,13 @@ TRASH = ".imi-trash"
 @dataclass(slots=True)
 class Broken:
     """What is to be repaired: folders that moved (from, to), and those that are where they were but no longer
-    name their worktree. `left` are folders that can be no worktree of this repository, with the reason;
-    `others` says that git must repair nothing, since that would take worktrees from another clone."""
+    name their worktree. `left` are folders that can be no worktree of this repository, with the reason. git
+    repairs all or none: `foreign` is a folder that it would take from another worktree or clone."""
 
     moved: dict[Path, Path] = field(default_factory=dict)
     unlinked: list[Path] = field(default_factory=list)
     left: dict[Path, str] = field(default_factory=dict)
-    others: bool = False
+    foreign: Path | None = None
 
 
 def is_trash(project: Project, folder: Path) -> bool:
@@ -64,6 +64,9 @@ def broken(project: Project, here: Path) -> Broken:
     found = Broken()
     for name, folder in kept.items():
         _judge(found, home / name, folder, claims[name], foreign.get(folder))
+    for name, folder in kept.items():
+        if folder not in claims[name] and folder not in found.moved and target(folder):
+            found.foreign = folder
     return found
 
 
@@ -81,7 +84,6 @@ def _judge(found: Broken, own: Path, folder: Path, claims: list[Path], foreign: 
         names = ", ".join(map(str, claims))
         found.left[folder] = f"it may be any of {names}: keep one, or say which: git worktree repair FOLDER"
     elif foreign:
-        found.others = True
         found.left[folder] = f"it belongs to another clone: {foreign}"
     elif folder.is_dir() and not os.path.lexists(folder / ".git"):
         if _inside(folder):

@@ -127,13 +127,13 @@ def _link(found: Repaired, here: Path) -> None:
     found.left |= broken.left
     if not broken.moved and not broken.unlinked:
         return
-    reason = "git worktree repair would take worktrees from another clone"
-    if not broken.others:
+    after, reason = broken, f"git worktree repair would make {broken.foreign} something that it is not"
+    if not broken.foreign:
         try:
             acts.repair(project.repository, *broken.moved.values())
         except GitError as error:  # git goes on with the others
             reason = str(error)
-    after = broken if broken.others else backlinks.broken(project, here)
+        after = backlinks.broken(project, here)
     found.moved = {old: new for old, new in broken.moved.items() if old not in after.moved}
     found.linked = [each for each in broken.unlinked if each not in after.unlinked]
     found.left |= {old: f"it is at {new} now: {reason}" for old, new in after.moved.items()}

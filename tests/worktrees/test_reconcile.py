@@ -111,6 +111,25 @@ def test_two_copies_of_one_folder_are_for_people_to_judge(shop: Path, git: Git) 
     assert repaired(shop).moved == {shop / "feat-a": shop / "two"}
 
 
+def test_nothing_is_repaired_where_git_would_take_a_folder_from_another(shop: Path, git: Git) -> None:
+    git(shop / "trunk-main", "worktree", "add", "-q", "-b", "feat/c", str(shop / "feat-c"))
+    shutil.rmtree(shop / "feat-a")
+    shutil.copytree(shop / "feat-b", shop / "feat-a")
+    link = (shop / "feat-a/.git").read_bytes()
+    (shop / "feat-c").rename(shop / "moved")
+    found = repaired(shop)
+    assert (shop / "feat-a/.git").read_bytes() == link
+    assert (found.moved, found.gone) == ({}, [])
+    assert set(found.left) == {shop / "feat-a", shop / "feat-c"}
+    assert str(shop / "moved") in found.left[shop / "feat-c"]
+    git(shop / "trunk-main", "worktree", "prune")
+    shutil.rmtree(shop / "feat-a")
+    found = repaired(shop)
+    assert found.moved == {shop / "feat-c": shop / "moved"}
+    assert [each.path.name for each in found.gone] == ["feat-a"]
+    assert git(shop / "moved", "branch", "--show-current") == "feat/c"
+
+
 def test_a_branch_that_goes_on_elsewhere_is_not_abandoned(shop: Path, git: Git) -> None:
     shutil.rmtree(shop / "feat-a")
     git(shop / "trunk-main", "worktree", "prune")
