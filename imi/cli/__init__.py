@@ -38,6 +38,7 @@ COMMANDS = {
         "gc": ("gc", "Remove the worktrees that are merged, clean and unused."),
         "reconcile": ("reconcile", "Make git's worktrees, their folders and the server agree."),
         "doctor": ("doctor", "What works here and what does not, each with its remedy."),
+        "sync": ("sync", "Link the files that all worktrees share."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

@@ -78,9 +78,9 @@ def lock(repository: Path, name: str) -> Iterator[int]:
         yield opened.fileno()
 
 
-def clone(url: str, folder: Path, remote_name: str) -> None:
-    """Clone into a folder that is not there yet."""
-    run(folder.parent, "clone", "--quiet", f"--origin={remote_name}", "--", url, str(folder))
+def clone(url: str, folder: Path, remote_name: str, held: int) -> None:
+    """Clone into a folder that is not there yet; git holds the lock too."""
+    run(folder.parent, "clone", "--quiet", f"--origin={remote_name}", "--", url, str(folder), held=held)
 
 
 def fetch(project: Project, chosen: GitSettings) -> str | None:

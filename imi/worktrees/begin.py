@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imi.worktrees import acts, git, layout, names, settings
-from imi.worktrees.create import Made, TakenError
+from imi.worktrees.create import Made, TakenError, linked
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, NoProjectError, PlainCloneError, Project
 
@@ -16,6 +19,12 @@ CLONING, ADOPTING = ".imi-clone", ".imi-adopt"
 
 
 def init(target: str | None, adopt: bool) -> Made:
+    """Begin (`_begin`), and link the shared files into the trunk's worktree."""
+    made = _begin(target, adopt)
+    return linked(made, made.project.trunk_path) if made.project.trunk_path else made
+
+
+def _begin(target: str | None, adopt: bool) -> Made:
     """The project at a folder (this one, when nothing is named), or a new one below this folder: a clone of a
     URL or a bare repository. A plain clone is moved into the layout only when told to `adopt`."""
     folder = Path(target or ".").absolute()
@@ -40,6 +49,10 @@ def init(target: str | None, adopt: bool) -> Made:
 
 
 def _found(project: Project) -> Made:
+    half = project.root / CLONING
+    if half.exists():  # killed when all but this was done
+        with suppress(TakenError, OSError), _cloning(half):
+            pass
     return Made(project, project.root, project.trunk, False)
 
 
@@ -55,25 +68,64 @@ def _is_bare_alone(folder: Path) -> bool:
 def _clone(url: str, source: str) -> Made:
     name = re.split(r"[/:]", source.rstrip("/"))[-1].removesuffix(".git")
     root = Path.cwd() / names.checked(name)
+    half = root / CLONING
+    is_own = not root.exists() or half.exists()
     try:
-        root.mkdir()
-    except FileExistsError:
-        hint = f"if it is the project: imi init {name}; else move it away"
-        if (root / CLONING).exists():
-            hint = f"a clone into it is under way, or was killed: if none is, remove {root / CLONING} and it"
-        raise TakenError(f"{root} is there already", hint) from None
+        root.mkdir(exist_ok=True)
+        _free(root)
+        with _cloning(half) as held:
+            _free(root)  # another may have finished meanwhile
+            notes = [f"what a killed clone had left in {root} was removed"] if _empty(half) else []
+            acts.clone(url, half / "clone", settings.load().git_settings.remote_name, held)
+            (half / "clone").rename(root / _trunk_folder(half / "clone"))
     except OSError as error:
         raise GitError(f"{root}: {error.strerror}") from None
-    cloned = root / CLONING
-    try:
-        acts.clone(url, cloned, settings.load().git_settings.remote_name)
-        cloned.rename(root / _trunk_folder(cloned))
-    except BaseException:
-        shutil.rmtree(cloned, ignore_errors=True)  # a clone that failed: nobody has worked in it
-        root.rmdir()
-        raise
+    finally:
+        if is_own:
+            with suppress(OSError):  # it holds something
+                root.rmdir()
     project = layout.at(root)
-    return Made(project, root, project.trunk, True)
+    return Made(project, root, project.trunk, True, notes)
+
+
+def _free(root: Path) -> None:
+    """TakenError if the folder holds anything but what a clone left half made."""
+    if any(each.name != CLONING for each in root.iterdir()):
+        hint = f"if it is the project: imi init {root.name}; else move it away"
+        raise TakenError(f"{root} is there already", hint)
+
+
+@contextmanager
+def _cloning(half: Path) -> Iterator[int]:
+    """One process at a time clones into a folder, and git holds its lock too, so that what lies there without
+    one is a killed clone's. Nothing of it stays. TakenError if somebody is at it."""
+    half.mkdir(exist_ok=True)
+    lock = half / "lock"
+    with lock.open("w") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(lock.stat(), os.fstat(opened.fileno())):
+                raise FileNotFoundError
+        except (BlockingIOError, FileNotFoundError):
+            raise TakenError(f"another imi clones into {half.parent}", "wait until it has ended") from None
+        try:
+            yield opened.fileno()
+        finally:
+            _empty(half)
+            lock.unlink()
+            with suppress(OSError):  # the next one is there
+                half.rmdir()
+
+
+def _empty(half: Path) -> bool:
+    """Remove a clone that nobody has worked in; whether there was one."""
+    left = [each for each in half.iterdir() if each.name != "lock"]
+    for each in left:
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+    return bool(left)
 
 
 def _trunk_folder(clone: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imi.worktrees import acts, git, layout, names, settings
+from imi.worktrees import acts, git, layout, names, settings, sync
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.names import LayoutError, NameRefusedError
@@ -34,11 +34,11 @@ def task(project: Project, kind: str, name: str, branch: str | None = None, star
     branch = names.checked_branch(branch) if branch else names.branch_name(kind, name)
     there = _there(project.worktrees, path, branch)
     if there and there.locked != acts.INITIALIZING:
-        return _switched(project, there, path, branch, start)
+        return linked(_switched(project, there, path, branch, start))
     fetched = acts.fetch(project, settings.load().git_settings)
     made = _make(project, path, branch, start)
     made.notes += [fetched] if fetched else []
-    return made
+    return linked(made)
 
 
 def review(project: Project, number: int) -> Made:
@@ -48,11 +48,21 @@ def review(project: Project, number: int) -> Made:
     branch = names.branch_name("review", name)
     there = _there(project.worktrees, path, branch)
     if there and there.locked != acts.INITIALIZING:
-        return _switched(project, there, path, branch, None)
+        return linked(_switched(project, there, path, branch, None))
     with acts.lock(project.repository, "fetch"):
         commit = acts.fetch_review(project, number)
     is_new = not _commits(project, f"refs/heads/{branch}")
-    return _make(project, path, branch, commit if is_new else None)
+    return linked(_make(project, path, branch, commit if is_new else None))
+
+
+def linked(made: Made, worktree: Path | None = None) -> Made:
+    """Link the shared files into the worktree (the one that was made, when none is named), if that is on. In
+    one that was there before, what is in the way stays."""
+    folder = worktree or made.path
+    if settings.load().sync_settings.enabled:
+        with acts.lock(made.project.repository, folder.name):
+            made.notes += sync.link(made.project, folder, spare=not made.created).notes
+    return made
 
 
 def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:

@@ -159,6 +159,8 @@ def _checked(file: Path, name: str, value: Any, default: Any) -> Any:
         raise ConfigError(f"{file}: {name} must be {kind}")
     if isinstance(value, int) and not isinstance(value, bool) and not 10 <= value <= 3_600_000:
         raise ConfigError(f"{file}: {name} must be from 10 to 3600000")
+    if name.endswith("_sync_path") and (value.startswith(("/", "~")) or ".." in value.split("/")):
+        raise ConfigError(f"{file}: {name} must be a folder below the project's root, such as sync/repo")
     if value == "":
         raise ConfigError(f"{file}: {name} must not be empty")
     return value
