@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from imi import __file__ as package
+from imi import cli
 from imi.worktrees import spool
 from tests.commandline import Imi, Live
 from tests.live import free_port
@@ -75,12 +76,68 @@ def test_a_failed_clone_leaves_nothing(imi: Imi, tmp_path: Path, monkeypatch: py
     assert imi.error(3, "init", "nowhere")["code"] == "NOT_FOUND"
 
 
-def test_a_clone_that_was_killed_is_explained(
-    imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_clone_that_was_killed_is_cleared(
+    imi: Imi, git: Git, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git waits for ssh, which never answers; imi is killed there, and then git too."""
+    monkeypatch.chdir(tmp_path)
+    root, started = tmp_path / origin.stem, tmp_path / "started"
+    slow = tmp_path / "slow"
+    slow.write_text(f"#!/bin/sh\ntouch '{started}'; exec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH", str(slow))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "imi", "init", f"host:{origin}"], start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not started.exists():
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    assert "another imi" in str(imi.error(4, "init", origin)["message"])
+    running.kill()
+    running.wait()
+    assert "another imi" in str(imi.error(4, "init", origin)["message"]), "git is still at it"
+    (root / ".imi-clone/rest").write_text("what a kill left")
+    os.killpg(running.pid, signal.SIGKILL)
+    while True:
+        assert time.monotonic() < until
+        if (ran := cli.run(["init", str(origin)])) == 0:
+            break
+        assert ran == 4
+    assert [each.name for each in root.iterdir()] == ["trunk-main"]
+    assert git(root / "trunk-main", "status", "--porcelain") == ""
+
+
+def test_what_killed_clones_left_is_no_obstacle(
+    imi: Imi, git: Git, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / origin.stem / ".imi-clone").mkdir(parents=True)
-    assert "was killed" in str(imi.error(4, "init", origin)["hint"])
+    root = tmp_path / origin.stem
+    (root / ".imi-clone").mkdir(parents=True)
+    (root / ".imi-clone/lock").touch()
+    git(tmp_path, "clone", "-q", str(origin), str(root / ".imi-clone/clone"))
+    made = imi.data("init", origin)
+    assert (made["created"], "killed clone" in made["notes"][0]) == (True, True)
+    (root / ".imi-clone").mkdir()  # killed when only this was left to remove
+    assert imi.error(4, "init", origin)["code"] == "CONFLICT"
+    assert imi.data("init", root.name)["created"] is False
+    assert [each.name for each in root.iterdir()] == ["trunk-main"]
+    mine = tmp_path / "nowhere"
+    mine.mkdir()
+    imi.error(1, "init", f"file://{tmp_path}/gone/nowhere.git")
+    assert list(mine.iterdir()) == []
+
+
+def test_of_two_who_clone_at_once_one_wins(origin: Path, tmp_path: Path) -> None:
+    def clone(_: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "imi", "init", str(origin)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    with ThreadPoolExecutor(3) as threads:
+        ran = list(threads.map(clone, range(3)))
+    assert sorted(each.returncode for each in ran) == [0, 4, 4], [each.stderr for each in ran]
+    assert [each.name for each in (tmp_path / origin.stem).iterdir()] == ["trunk-main"]
 
 
 def test_feat_makes_a_worktree_a_work_item_and_the_tickets_link(
