@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
 from imi.cli.command import command, group
 from imi.cli.outcome import Failure
 from imi.cli.render import Column, table
+
+USER = re.compile(r"(\w://)[^/?#\s]+@")
 
 app = group("The settings, from the environment and config.toml.")
 
@@ -24,7 +27,7 @@ def _show(data: dict[str, Any]) -> Any:
 def show() -> Any:
     """Show each setting, its value, and where it came from: the environment, config.toml, or the default.
 
-    Secrets are not shown, only whether they are set.
+    Secrets are not shown, only whether they are set; nor is what a URL says before an @.
     """
     import os
 
@@ -47,4 +50,12 @@ def show() -> Any:
             value = str(value)
         given = "environment" if os.environ.get(name, "").strip() else "default"
         rows.append({"setting": name, "value": value, "source": given})
+    rows = [row | {"value": _masked(row["value"])} for row in rows]
     return {"file": str(settings.path()), "settings": rows}
+
+
+def _masked(value: Any) -> Any:
+    """A value without what its URLs hold for a server's door: a password, or a token in the user's place."""
+    if isinstance(value, (tuple, list)):
+        return [_masked(each) for each in value]
+    return USER.sub(r"\1***@", value) if isinstance(value, str) else value
