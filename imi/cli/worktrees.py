@@ -13,7 +13,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, USAGE, Failure
 from imi.config import ConfigError
-from imi.worktrees import begin, create, layout, names
+from imi.worktrees import create, layout, names
 from imi.worktrees.create import Made
 from imi.worktrees.git import GitError
 
@@ -99,6 +99,8 @@ def init(
     A URL or a bare repository is cloned to ./NAME/trunk-BRANCH. A folder that has the layout is registered.
     A plain clone stays as it is unless you say --adopt: then all of it moves to FOLDER/trunk-BRANCH.
     """
+    from imi.worktrees import begin
+
     api.prepare()
     with failures():
         return finished(api, begin.init(target, adopt))

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 from imi.worktrees import git
 from imi.worktrees.git import GitError, Ref
+from imi.worktrees.names import TRUNKS
 
 UNSEARCHED = frozenset({"node_modules"})
-TRUNKS = ("main", "master", "trunk")
 
 Skipped = tuple[Path, str]
 """A folder that was passed over, and why."""

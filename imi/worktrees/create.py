@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imi.worktrees import acts, git, layout, names, settings, sync
-from imi.worktrees.git import GitError
+from imi.worktrees.git import GitError, Ref
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.names import LayoutError, NameRefusedError
+
+HEADS = "refs/heads/"
 
 
 class TakenError(LayoutError):
@@ -51,7 +53,7 @@ def review(project: Project, number: int) -> Made:
         return linked(_switched(project, there, path, branch, None))
     with acts.lock(project.repository, "fetch"):
         commit = acts.fetch_review(project, number)
-    is_new = not _commits(project, f"refs/heads/{branch}")
+    is_new = HEADS + branch not in _refs(project, branch)
     return linked(_make(project, path, branch, commit if is_new else None))
 
 
@@ -67,7 +69,11 @@ def linked(made: Made, worktree: Path | None = None) -> Made:
 
 def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
     with acts.lock(project.repository, path.name) as held:
-        there = _there(layout.worktrees(project.repository), path, branch)
+        refs = _refs(project, branch)
+        own = refs.get(HEADS + branch)
+        is_free = not (path.is_symlink() or path.exists() or (own and own.worktree))
+        # when the project was found nothing was there: git is asked again only if something is now
+        there = None if is_free else _there(layout.worktrees(project.repository), path, branch)
         if there and there.locked == acts.INITIALIZING:
             acts.finish(there, branch)
             return Made(project, path, branch, True, [f"{path.name} was left half made; it is complete now"])
@@ -75,7 +81,7 @@ def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
             return _switched(project, there, path, branch, None)
         if path.is_symlink() or path.exists():
             raise TakenError(f"{path} is there and is no worktree", "move it away, or choose another name")
-        acts.add(project, path, branch, _start(project, branch, start), held)
+        acts.add(project, path, branch, _start(project, branch, start, refs), held)
     return Made(project, path, branch, True)
 
 
@@ -106,18 +112,20 @@ def _switched(project: Project, there: Worktree, path: Path, branch: str, start:
     return Made(project, there.path, branch, False, notes)
 
 
-def _commits(project: Project, *wanted: str) -> dict[str, str]:
-    """The commits of those references that there are."""
-    return {ref.name: ref.commit for ref in git.refs(project.repository, *wanted) if ref.name in wanted}
+def _refs(project: Project, branch: str) -> dict[str, Ref]:
+    """The branch and the trunk, and the remote's of both, as far as they are there."""
+    tracking = f"refs/remotes/{project.remote_name}/"
+    wanted = [base + name for base in (HEADS, tracking) for name in (branch, project.trunk)]
+    return {ref.name: ref for ref in git.refs(project.repository, *wanted) if ref.name in wanted}
 
 
-def _start(project: Project, branch: str, chosen: str | None) -> str | None:
+def _start(project: Project, branch: str, chosen: str | None, refs: dict[str, Ref]) -> str | None:
     """Where a branch begins: None if it is there, else a commit, or the remote's branch of that name."""
-    heads, tracking = "refs/heads/", f"refs/remotes/{project.remote_name}/"
-    own, theirs = heads + project.trunk, tracking + project.trunk
-    there = _commits(project, heads + branch, tracking + branch, own, theirs)
-    if heads + branch in there:
-        if chosen and not chosen.startswith(there[heads + branch]):
+    tracking = f"refs/remotes/{project.remote_name}/"
+    there = {name: ref.commit for name, ref in refs.items()}
+    own, theirs = HEADS + project.trunk, tracking + project.trunk
+    if HEADS + branch in there:
+        if chosen and not chosen.startswith(there[HEADS + branch]):
             raise TakenError(f"{branch} is there already; --from is for a new branch", "leave --from out")
         return None
     if chosen:

@@ -13,12 +13,10 @@ only where it is itself asked about.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 # git sets these for its hooks: inherited, they would name another repository than the one asked about.
 REDIRECTS = frozenset(
@@ -122,6 +120,20 @@ def remotes(repository: Path) -> list[str]:
     )
     names = (key.removeprefix("remote.").removesuffix(".url") for key in listed.split("\0") if key)
     return list(dict.fromkeys(names))
+
+
+def remote_urls(repository: Path) -> dict[str, str | None]:
+    """Its remotes and where each is fetched from; None where only `remote_url` can tell."""
+    wanted = r"^(remote\..*\.url|url\..*\.insteadof)$"
+    found: dict[str, str | None] = {}
+    is_rewritten = False
+    for entry in run(repository, "config", "-z", "--get-regexp", wanted, accept=(0, 1)).split("\0"):
+        key, _, url = entry.partition("\n")
+        if key.startswith("remote."):
+            name = key.removeprefix("remote.").removesuffix(".url")
+            found[name] = None if name in found else url or None
+        is_rewritten |= key.startswith("url.")
+    return dict.fromkeys(found) if is_rewritten else found
 
 
 def remote_url(repository: Path, remote: str) -> str:
@@ -233,6 +245,9 @@ def _misjudged(worktree: Path, changed: list[str], blanked: Sequence[str]) -> fr
     filtered = {path for path, value in answers if value not in ("unspecified", "unset", "set")}
     if not filtered:
         return frozenset()
+    import shutil
+    from tempfile import TemporaryDirectory
+
     index = run(worktree, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix("\n")
     with TemporaryDirectory() as folder:
         copy = shutil.copyfile(index, f"{folder}/index")

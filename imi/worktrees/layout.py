@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imi import config
-from imi.worktrees import git, settings
-from imi.worktrees.clones import TRUNKS
+from imi.worktrees import git, gitdirs, settings
 from imi.worktrees.git import GitError
-from imi.worktrees.names import KINDS, LayoutError, NameRefusedError
+from imi.worktrees.names import KINDS, TRUNKS, LayoutError, NameRefusedError
 
 
 class NoProjectError(LayoutError):
@@ -83,8 +82,16 @@ def at(start: Path) -> Project:
     for folder in (start, *start.parents):
         inside = _way_in(folder)
         if inside is not None:
-            return _project(git.common_dir(inside))
+            return _project(_repository(inside))
     raise NoProjectError(f"{start} is in no project", "make one: imi init URL; or go into one's folder")
+
+
+def _repository(folder: Path) -> Path:
+    """Its common directory, read from its files where they are as usual, else by git."""
+    found = gitdirs.find(str(folder))
+    if found and _is_bare(Path(found.common)):  # as bare as any repository within
+        return Path(found.common)
+    return git.common_dir(folder)
 
 
 def _way_in(folder: Path) -> Path | None:
@@ -135,9 +142,11 @@ def describe(repository: Path, root: Path, found: list[Worktree]) -> Project:
     """The project of a repository whose root and worktrees are known."""
     trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
     chosen = settings.load().git_settings
-    names = git.remotes(repository)
-    remote = chosen.remote_name if chosen.remote_name in names else names[0] if len(names) == 1 else None
-    url = git.remote_url(repository, remote) if remote else None
+    urls = git.remote_urls(repository)
+    remote = (
+        chosen.remote_name if chosen.remote_name in urls else next(iter(urls)) if len(urls) == 1 else None
+    )
+    url = (urls[remote] or git.remote_url(repository, remote)) if remote else None
     if url and not url.startswith("/") and not re.match(r"[^/]*:", url):
         url = os.path.normpath(found[0].path / url)
     trunk = _trunk(repository, remote, [each.branch for each in trunks], chosen.default_branch)

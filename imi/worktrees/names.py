@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,10 @@ KINDS = {
 }
 WORK_TYPES = {kind.branch: kind.work_type for kind in KINDS.values()}
 """What a branch's prefix says."""
+TRUNKS = ("main", "master", "trunk")
+"""What a default branch is usually called."""
+PLAIN = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+"""Names that need not be shown to git: no dot, no @, nothing else that has a meaning."""
 LONGEST = 200
 """Bytes of a folder's name; file systems take 255, and the trash adds to it."""
 
@@ -68,6 +73,8 @@ def checked_branch(branch: str) -> str:
     """A branch's name as it is, or NameRefusedError."""
     if len(checked(branch)) > 255:
         raise NameRefusedError("the branch's name is longer than 255 characters", "choose a shorter one")
+    if PLAIN.fullmatch(branch):
+        return branch
     try:
         git.run(Path("/"), "check-ref-format", f"refs/heads/{branch}")
     except GitError:

@@ -10,12 +10,14 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imi.cli.outcome import NOT_FOUND, Failure
-from imi.worktrees.facts import Facts
-from imi.worktrees.layout import Project
-from imi.worktrees.spool import Report
+
+if TYPE_CHECKING:
+    from imi.worktrees.facts import Facts
+    from imi.worktrees.layout import Project
+    from imi.worktrees.spool import Report
 
 Send = Callable[[str, str, dict[str, Any]], Any]
 """Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
