@@ -24,6 +24,21 @@ class Connection(NamedTuple):
     here: bool
 
     @property
+    def headers(self) -> dict[str, str]:
+        """Who asks, and the key."""
+        return _headers(self.actor, self.key)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is reached over plain HTTP on this machine, and its URL holds nothing but the place."""
+        parts = urlsplit(self.url)
+        return (
+            self.here
+            and parts.scheme == "http"
+            and not (parts.query or parts.fragment or "@" in parts.netloc)
+        )
+
+    @property
     def client(self) -> dict[str, Any]:
         """What makes an httpx.Client or AsyncClient of it. Raises ConfigError."""
         import httpx
@@ -36,7 +51,7 @@ class Connection(NamedTuple):
         # and loading them costs 25 ms.
         return {
             "base_url": self.url,
-            "headers": _headers(self.actor, self.key),
+            "headers": self.headers,
             "trust_env": not self.here,
             "verify": self.url.startswith("https:"),
             "timeout": httpx.Timeout(40, connect=5),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,8 @@ def file_in(data_dir: Path) -> Path:
 
 async def ensure(database: Connection | Pool, data_dir: Path) -> Path:
     """The file that holds an admin key which opens this database; a new one is made when there is none."""
+    from hashlib import sha256
+
     from imi.database.pool import KEY_CHECK
 
     file = file_in(data_dir)

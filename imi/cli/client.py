@@ -11,16 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from imi.cli.adminkey import file_in
 from imi.cli.outcome import UNREACHABLE, Failure, usage
-from imi.cli.refusals import refusal, text
+from imi.cli.refusals import keyless, refusal, text
 from imi.cli.render import Bar
 from imi.rules import UUID
 
 if TYPE_CHECKING:
     import httpx
 
-    from imi.config import Settings
+    from imi.cli.local import Local
     from imi.connection import Connection
 
 SEE = "see --agent, --api-url and --api-key"
@@ -56,23 +55,13 @@ def connect(*, agent: str | None, api_url: str | None, api_key: str | None, quie
         yield api
 
 
-def keyless(settings: Settings, found: Connection) -> str | None:
-    """What to do when this server wants a key and none was found; None if one was."""
-    if found.key:
-        return None
-    file = file_in(settings.data_dir)
-    if found.here:
-        looked = f"there is no {file} that you may read"
-        return f"IMI_API_KEY is not set, and {looked}: set it, or IMI_DATA_DIR to the server's data directory"
-    looked = f"{file} is for a server on this machine only"
-    return f"IMI_API_KEY is not set, and {looked}: set it; an admin there makes one: imi keys create NAME"
-
-
 class Api:
     """The server's operations by method and path below /api/v1. Every refusal is a Failure.
 
     `away` says what to do when the server does not answer, `keyless` when it wants a key and none was found.
     """
+
+    is_light = False
 
     def __init__(self, found: Connection, bar: Bar, away: str, keyless: str | None) -> None:
         self.found, self.actor, self.bar, self.away, self.keyless = found, found.actor, bar, away, keyless
@@ -89,43 +78,56 @@ class Api:
         except ConfigError as error:
             usage(str(error), SEE)
 
+    @cached_property
+    def local(self) -> Local:
+        """The connections to a server on this machine."""
+        from imi.cli.local import Local
+
+        return Local(self.found.url, self.found.headers)
+
     def prepare(self) -> None:
-        """Import httpx beside what comes next, for a command that asks the server last."""
-        threading.Thread(target=import_module, args=("httpx",), daemon=True).start()
+        """Import what asks the server beside what comes next, for a command that asks it last: for one on
+        this machine that is not httpx, whose import takes longer than all of a create's git."""
+        self.is_light = self.found.is_plain
+        module = "imi.cli.local" if self.is_light else "httpx"
+        threading.Thread(target=import_module, args=(module,), daemon=True).start()
 
     def close(self) -> None:
-        """Close the client, if one was made."""
-        if "http" in self.__dict__:
-            self.http.close()
+        """Close the clients that were made."""
+        for made in self.__dict__.keys() & {"http", "local"}:
+            getattr(self, made).close()
 
     def call(
         self, method: str, path: str, /, body: Any = None, headers: dict[str, str] | None = None, **query: Any
     ) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
-        return self._judge(self._send(method, path, body, query, headers))
+        if not self.is_light:
+            answer = self._send(method, path, body, query, headers)
+            return self._judge(answer.status_code, answer.content, answer.headers)
+        try:
+            request = method, f"/api/v1{path}", _params(query), *_content(body, headers)
+            return self._judge(*self.local.request(*request))
+        except TimeoutError:
+            raise self._unreachable("does not answer in time") from None
+        except OSError as error:
+            raise self._unreachable(f"cannot be reached: {error}") from None
 
     def text(self, path: str, /, **query: Any) -> str:
         """The text of a GET that answers plain text."""
         answer = self._send("GET", path, None, query)
         if answer.is_success and answer.headers.get("Content-Type", "").startswith("text/plain"):
             return answer.text
-        self._judge(answer)
-        raise self._not_imi(answer)
+        self._judge(answer.status_code, answer.content, answer.headers)
+        raise self._not_imi(answer.status_code)
 
     def _send(
         self, method: str, path: str, body: Any, query: dict[str, Any], headers: dict[str, str] | None = None
     ) -> httpx.Response:
         import httpx
 
-        params = _params(query)
+        params, (content, more) = _params(query), _content(body, headers)
         try:
-            return self.http.request(
-                method,
-                f"/api/v1{path}",
-                params=params,
-                content=None if body is None else json.dumps(body).encode(),
-                headers=(headers or {}) | ({} if body is None else {"Content-Type": "application/json"}),
-            )
+            return self.http.request(method, f"/api/v1{path}", params=params, content=content, headers=more)
         except httpx.TimeoutException:
             raise self._unreachable("does not answer in time") from None
         except httpx.TransportError as error:
@@ -145,7 +147,7 @@ class Api:
         with closing(answer):
             if not answer.is_success:
                 answer.read()
-                self._judge(answer)
+                self._judge(answer.status_code, answer.content, answer.headers)
             yield answer
 
     def get(self, path: str, /, **query: Any) -> Any:
@@ -187,22 +189,29 @@ class Api:
     def _unreachable(self, why: str) -> Failure:
         return Failure("UNREACHABLE", f"the server at {self.found.url} {why}", self.away, UNREACHABLE)
 
-    def _not_imi(self, answer: httpx.Response) -> Failure:
+    def _not_imi(self, status: int) -> Failure:
         return Failure(
             "NOT_IMI",
-            f"what answers at {self.http.base_url} (status {answer.status_code}) is not iMi",
+            f"what answers at {self.found.url} (status {status}) is not iMi",
             "name the right server: --api-url or IMI_API_URL",
         )
 
-    def _judge(self, answer: httpx.Response) -> Reply:
+    def _judge(self, status: int, content: bytes, headers: Mapping[str, str]) -> Reply:
         try:
-            data: Any = answer.json() if answer.content else None
-            if answer.is_success:
-                return Reply(answer.status_code, data, answer.headers)
-            refused = refusal(answer.status_code, data["detail"], self.keyless)
+            data: Any = json.loads(content) if content else None
+            if 200 <= status < 300:
+                return Reply(status, data, headers)
+            refused = refusal(status, data["detail"], self.keyless)
         except (ValueError, TypeError, KeyError):
-            raise self._not_imi(answer) from None
+            raise self._not_imi(status) from None
         raise refused
+
+
+def _content(body: Any, headers: dict[str, str] | None) -> tuple[bytes | None, dict[str, str]]:
+    """A body as it is sent, and the headers with what it is."""
+    if body is None:
+        return None, headers or {}
+    return json.dumps(body).encode(), {"Content-Type": "application/json"} | (headers or {})
 
 
 def _params(query: dict[str, Any]) -> dict[str, str]:

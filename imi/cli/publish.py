@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.client import is_uuid, keyless
+from imi.cli.client import is_uuid
 from imi.cli.command import command, group
 from imi.cli.outcome import FAILED, UNREACHABLE, Failure, usage
-from imi.cli.refusals import EXIT
+from imi.cli.refusals import EXIT, keyless
 
 app = group("Publish events.")
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from imi.cli.adminkey import file_in
 from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, UNREACHABLE, USAGE, Failure
+
+if TYPE_CHECKING:
+    from imi.config import Settings
+    from imi.connection import Connection
 
 EXIT = {
     **dict.fromkeys((400, 413, 415), USAGE),
@@ -18,6 +23,18 @@ HINTS = {
     429: "wait a minute and try again",
     503: "the server is there, but not its database; try again in a moment",
 }
+
+
+def keyless(settings: Settings, found: Connection) -> str | None:
+    """What to do when this server wants a key and none was found; None if one was."""
+    if found.key:
+        return None
+    file = file_in(settings.data_dir)
+    if found.here:
+        looked = f"there is no {file} that you may read"
+        return f"IMI_API_KEY is not set, and {looked}: set it, or IMI_DATA_DIR to the server's data directory"
+    looked = f"{file} is for a server on this machine only"
+    return f"IMI_API_KEY is not set, and {looked}: set it; an admin there makes one: imi keys create NAME"
 
 
 def refusal(status: int, detail: dict[str, Any], keyless: str | None) -> Failure:
