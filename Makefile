@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus bench-log soak logs-% start-% stop-%
+.PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus bench-log bench-worktrees soak logs-% start-% stop-%
 
 help: ## this list
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench-bus: setup needs ## events/s and latencies of the bus beside its client al
 
 bench-log: setup ## how a long log is read, walked, streamed and projected anew
 	$(BIN)/python -m tests.bench.log
+
+bench-worktrees: setup ## the worktree commands beside git alone
+	$(BIN)/python -m tests.bench.worktrees
 
 soak: setup needs ## the bus under every fault at full size, half an hour; SCENARIOS="broker cut-broker" runs some
 	$(BIN)/python -m tests.soak $(SCENARIOS)
