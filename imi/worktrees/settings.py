@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -108,6 +107,8 @@ def _given() -> Iterator[tuple[str, str, Any]]:
     file = path()
     try:
         with file.open("rb") as opened:
+            import tomllib  # not needed without the file
+
             document = tomllib.load(opened)
     except FileNotFoundError:
         return

@@ -7,7 +7,7 @@ from statistics import median
 from tests.bench.rows import Figure
 from tests.bench.worktrees.stage import Stage
 
-TIMES = 5
+TIMES = 6
 FACTOR, EXTRA = 1.3, 0.060
 
 
@@ -28,22 +28,28 @@ def sizes(stage: Stage) -> list[int]:
 
 
 def paired(stage: Stage, files: int, is_fetching: bool) -> Figure:
-    """git, `imi version` and `imi feat` take turns; a first round does not count. The worktrees go after each
-    turn, and their going is not measured."""
+    """git, `imi version` and `imi feat` take turns at being first; a first round does not count. Each worktree
+    goes before the next is made, and its going, to the disk and all, is not measured."""
     root = stage.project(files)
     trunk = root / "trunk-main"
     beside: list[float] = []
     all_git, all_start, all_imi = [], [], []
     for turn in range(stage.rounds + 1):
         git, fetch, start, imi = [], [], [], []
-        for _ in range(TIMES):
-            fetch.append(stage.git(trunk, "fetch", "-q", "--prune", "origin") if is_fetching else 0)
-            git.append(stage.git(trunk, "worktree", "add", "-q", "-b", "feat/plain", str(root / "plain")))
-            start.append(stage.imi(trunk, "version"))
-            imi.append(stage.imi(trunk, "feat", "own"))
-            for name, branch in (("plain", "feat/plain"), ("feat-own", "feat/own")):
-                stage.git(trunk, "worktree", "remove", "--force", str(root / name))
-                stage.git(trunk, "branch", "-q", "-D", branch)
+
+        def plainly() -> None:
+            fetch.append(stage.git(trunk, "fetch", "-q", "--prune", "origin") if is_fetching else 0)  # noqa: B023
+            git.append(stage.git(trunk, "worktree", "add", "-q", "-b", "feat/plain", str(root / "plain")))  # noqa: B023
+            stage.forget(trunk, root / "plain", "feat/plain")
+
+        def own() -> None:
+            start.append(stage.imi(trunk, "version"))  # noqa: B023
+            imi.append(stage.imi(trunk, "feat", "own"))  # noqa: B023
+            stage.forget(trunk, root / "feat-own", "feat/own")
+
+        for number in range(TIMES):
+            for work in (plainly, own) if number % 2 else (own, plainly):
+                work()
         if turn:
             allowed = median(fetch) + FACTOR * median(git) + EXTRA + median(start)
             beside.append(median(imi) / allowed)

@@ -46,6 +46,12 @@ class Stage:
             self._made[files] = self.home / origin.stem
         return self._made[files]
 
+    def forget(self, trunk: Path, worktree: Path, branch: str) -> None:
+        """Take a worktree away, so that nothing of it is left to do for the disk."""
+        self.git(trunk, "worktree", "remove", "--force", str(worktree))
+        self.git(trunk, "branch", "-q", "-D", branch)
+        os.sync()
+
     def configure(self, text: str) -> None:
         """Write config.toml."""
         file = Path(self.environment["XDG_CONFIG_HOME"]) / "iMi/config.toml"
