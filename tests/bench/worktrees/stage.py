@@ -83,7 +83,9 @@ def staged(rounds: int, full: bool) -> Iterator[Stage]:
     """The server and the home, and nothing of them afterwards."""
     with folder() as home, running() as live:
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("IMI_", "GIT_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("IMI_", "GIT_", "PYTHON"))
         }
         environment |= {f"GIT_{role}_NAME": "ada" for role in ("AUTHOR", "COMMITTER")}
         environment |= {f"GIT_{role}_EMAIL": "ada@example.org" for role in ("AUTHOR", "COMMITTER")}
@@ -95,6 +97,7 @@ def staged(rounds: int, full: bool) -> Iterator[Stage]:
             "IMI_DATA_DIR": str(live.data_dir),
             "IMI_API_URL": live.url,
             "IMI_AGENT": "ada",
-            "PYTHONPATH": str(ROOT),  # this code, whichever is installed
+            "PYTHONPATH": str(ROOT),  # this code, whichever is installed,
+            "PYTHONPYCACHEPREFIX": str(home / "compiled"),  # and compiled once, as an installed one is
         }
         yield Stage(home, environment, rounds, full)
