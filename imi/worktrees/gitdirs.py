@@ -20,16 +20,21 @@ class GitDir:
 
     def head(self) -> str | None:
         """The reference that is checked out, whole; None when it is a commit, or not to be read."""
-        try:
-            text = os.fsdecode(Path(self.own, "HEAD").read_bytes()).strip()
-        except OSError:
-            return None
-        return text.removeprefix("ref: ") if text.startswith("ref: ") else None
+        return pointed(Path(self.own, "HEAD"))
 
     def folders(self) -> list[str]:
         """What to watch to notice commits and branch switches."""
         refs = [at for at, _, _ in os.walk(os.path.join(self.common, "refs"))]  # noqa: PTH118
         return [*dict.fromkeys((self.own, self.common)), *refs]
+
+
+def pointed(file: Path) -> str | None:
+    """The whole reference that a symbolic one points to; None when it is a commit, or not to be read."""
+    try:
+        text = os.fsdecode(file.read_bytes()).strip()
+    except OSError:
+        return None
+    return text.removeprefix("ref: ") if text.startswith("ref: ") else None
 
 
 def find(root: str) -> GitDir | None:

@@ -158,7 +158,10 @@ def _trunk(repository: Path, remote: str | None, held: list[str | None], default
     """The default branch: what the remote says, else what the trunk's folder holds, else a usual name."""
     if remote:
         tracking = f"refs/remotes/{remote}/"
-        said = git.run(repository, "symbolic-ref", "--quiet", f"{tracking}HEAD", accept=(0, 1, 128)).strip()
+        said = gitdirs.pointed(repository / f"{tracking}HEAD")
+        if said is None:  # references may be kept in other ways than as files
+            question = ("symbolic-ref", "--quiet", f"{tracking}HEAD")
+            said = git.run(repository, *question, accept=(0, 1, 128)).strip()
         if said.startswith(tracking):
             return said.removeprefix(tracking)
     if held and held[0]:

@@ -18,16 +18,19 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Name: value\r\n\r\nhi"
 
 @contextmanager
 def served(talk: Callable[[socket.socket], None]) -> Iterator[tuple[Local, list[bytes]]]:
-    """A server that reads one request of a connection and then does `talk` with it, until that returns; and
-    what it has read."""
+    """A server that does `talk` after each request of a connection; and the requests. A body is `{}`."""
     listener = socket.create_server(("127.0.0.1", 0))
     read: list[bytes] = []
 
     def answer(connection: socket.socket) -> None:
         with connection:
-            while said := connection.recv(65536):
-                read.append(said)
-                talk(connection)
+            said = b""
+            while more := connection.recv(65536):
+                said += more
+                if said.endswith((b"\r\n\r\n{}", b"\r\n\r\n")) and (b"POST" in said) == said.endswith(b"{}"):
+                    read.append(said)
+                    said = b""
+                    talk(connection)
 
     def accept() -> None:
         while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imi.worktrees import layout
+from imi.worktrees import layout, names
 from tests.repositories import Git
 
 
@@ -76,3 +76,45 @@ def test_a_trunk_by_what_the_remote_says(git: Git, shop: Path) -> None:
 def test_a_worktree_whose_folder_is_gone_is_prunable(git: Git, shop: Path) -> None:
     (shop / "feat-a").rename(shop / "moved")
     assert [each.prunable for each in layout.find(shop).worktrees] == [False, True]
+
+
+def test_what_is_read_from_files_is_what_git_says(git: Git, shop: Path, tmp_path: Path) -> None:
+    """The remote's URL however it is configured, and the trunk that the remote names."""
+    trunk = shop / "trunk-main"
+    git(trunk, "config", "--add", "remote.origin.url", "/second")
+    git(trunk, "config", "remote.back.up.url", "short:shop")
+    assert (
+        layout.find(shop).remote == git(trunk, "remote", "get-url", "origin") == str(tmp_path / "origin.git")
+    )
+    git(trunk, "config", "--unset-all", "remote.origin.url")
+    git(trunk, "config", "url.https://git.example.org/.insteadOf", "short:")
+    found = layout.find(shop)
+    assert (found.remote_name, found.remote) == ("back.up", "https://git.example.org/shop")
+    git(trunk, "update-ref", "refs/remotes/back.up/next", "HEAD")
+    assert found.trunk == "main"
+    git(trunk, "symbolic-ref", "refs/remotes/back.up/HEAD", "refs/remotes/back.up/next")
+    assert layout.find(shop).trunk == "next"
+    git(trunk, "symbolic-ref", "--delete", "refs/remotes/back.up/HEAD")
+    git(trunk, "remote", "remove", "back.up")
+    assert (layout.find(shop).remote, layout.find(shop).trunk) == (None, "main")
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("a", True),
+        ("a/b-c_1", True),
+        ("ü", True),
+        ("a.b", True),
+        ("@", True),
+        ("a.lock", False),
+        ("a..b", False),
+    ]
+    + [("a@{b", False), ("a b", False), ("a/", False), ("a//b", False), ("HEAD\n", False), ("a^", False)],
+)
+def test_branches_are_what_git_takes(name: str, good: bool) -> None:
+    if good:
+        assert names.checked_branch(name) == name
+    else:
+        with pytest.raises(names.NameRefusedError):
+            names.checked_branch(name)
