@@ -142,14 +142,14 @@ def _link(synced: Synced, name: str, file: Path, homes: list[Path], spare: bool)
             return
         backup = _free(folder, path.name)
         os.rename(path.name, backup, src_dir_fd=folder, dst_dir_fd=folder)
+        kept = str(PurePosixPath(name).with_name(backup))
+        synced.backups[name] = kept
         os.symlink(target, path.name, dir_fd=folder)
         synced.linked.append(name)
-        kept = str(PurePosixPath(name).with_name(backup))
         if stat.S_ISREG(there.st_mode) and _is_committed(worktree, name, kept):
             os.unlink(backup, dir_fd=folder)
+            del synced.backups[name]
             synced.tracked.append(name)
-        else:
-            synced.backups[name] = kept
 
 
 @contextmanager

@@ -268,3 +268,18 @@ def test_killed_at_any_step_it_loses_nothing_and_goes_on(
             break
         steps += 1
     assert steps == 9
+
+
+def test_a_link_that_cannot_be_made_still_says_where_the_file_is(
+    project: Project, worktree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    shared(project, ".env")
+    (worktree / ".env").write_text("mine")
+    monkeypatch.setattr(os, "symlink", full)
+    synced = sync.link(project, worktree)
+    assert synced.refused == {".env": "No space left on device"}
+    assert synced.backups == {".env": ".env.backup"}
+    assert (worktree / ".env.backup").read_text() == "mine"
