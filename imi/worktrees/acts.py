@@ -146,12 +146,12 @@ def repair(folder: Path, *moved: Path) -> None:
     run(folder, "worktree", "repair", "--", *(str(each) for each in moved))
 
 
-def keep(project: Project, path: Path, reason: str) -> None:
+def lock_worktree(project: Project, path: Path, reason: str) -> None:
     """`git worktree lock`: git does not forget the worktree while its folder is away."""
     run(project.repository, "worktree", "lock", "--reason", reason, "--", str(path))
 
 
-def unlock(project: Project, path: Path) -> None:
+def unlock_worktree(project: Project, path: Path) -> None:
     """`git worktree unlock`."""
     run(project.repository, "worktree", "unlock", "--", str(path))
 

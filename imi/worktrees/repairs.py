@@ -98,7 +98,7 @@ def _complete(found: Repaired, half: Worktree) -> None:
             return  # whoever makes it has finished meanwhile
         own = backlinks.target(folder)
         if own is None or own.parent.resolve() != project.repository / "worktrees":
-            acts.unlock(project, folder)  # git had written nothing yet
+            acts.unlock_worktree(project, folder)  # git had written nothing yet
             with contextlib.suppress(OSError):
                 folder.rmdir()
             return
@@ -146,11 +146,11 @@ def _judge(found: Repaired, each: Worktree) -> None:
     why = None if is_there else found.left.get(each.path) or _kept(project, each)
     if why:
         if each.prunable:
-            acts.keep(project, each.path, KEPT)
+            acts.lock_worktree(project, each.path, KEPT)
         found.left[each.path] = why
         return
     if each.locked == KEPT:
-        acts.unlock(project, each.path)
+        acts.unlock_worktree(project, each.path)
     if is_there:
         found.returned.append(each.path)
     else:
