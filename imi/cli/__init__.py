@@ -40,6 +40,7 @@ COMMANDS = {
         "reconcile": ("reconcile", "Make git's worktrees, their folders and the server agree."),
         "doctor": ("doctor", "What works here and what does not, each with its remedy."),
         "sync": ("sync", "Link the files that all worktrees share."),
+        "monitor": ("monitor", "Watch the worktrees: what changes, by whom, and warnings."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

@@ -1,16 +1,18 @@
-"""The live view of `imi monitor`: the files that changed last, who works there, and how long ago."""
+"""The live view of `imi monitor`: the files that changed last, who works there, and warnings."""
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
-from imi.cli.render import age, console, plain
+from imi.cli.render import age, console, note, plain
+from imi.worktrees.overlaps import Overlap, sentences
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -18,26 +20,34 @@ if TYPE_CHECKING:
     from imi.worktrees.watching import Change
 
 KEPT = 500  # files that are remembered; the terminal's height decides how many are seen
+SAID = 6  # warnings and notes that are seen at most
 FRAME = 0.05  # seconds between two drawings at least
 DONE = {"added": "+", "modified": "~", "deleted": "-"}
+WARNING, NOTE = "yellow", "dim"
 
 
 class View:
     """Used as a context. On a terminal a table, newest first, drawn again at once when something changed, and
-    when ages have grown, looked at every `interval` seconds; in a pipe a line a change. `agent` says who
-    works in a worktree."""
+    when ages have grown, looked at every `interval` seconds; in a pipe a line a change, and warnings and
+    notes on stderr. `agent` says who works in a worktree, `title` what is watched."""
 
-    def __init__(self, agent: Callable[[Path], str | None], interval: float) -> None:
-        self.agent, self.interval = agent, interval
+    def __init__(
+        self, agent: Callable[[Path], str | None], interval: float, title: Callable[[], str] = str
+    ) -> None:
+        self.agent, self.interval, self.title = agent, interval, title
         self.files: dict[tuple[Path, str], Change] = {}  # the newest last
+        self.said: deque[tuple[datetime, str, str]] = deque(maxlen=SAID)  # when, sentence, style
         self.changed = threading.Condition()
         self.dirty = self.ended = False
         self.drawer: threading.Thread | None = None
 
     def __enter__(self) -> View:
         if sys.stdout.isatty():
+            self.dirty = True
             self.drawer = threading.Thread(target=self._draw, name="imi-live", daemon=True)
             self.drawer.start()
+        else:
+            note(self.title())
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -46,6 +56,7 @@ class View:
                 self.ended = True
                 self.changed.notify()
             self.drawer.join()
+            self.drawer = None
 
     def show(self, changes: Iterable[Change]) -> None:
         """Show these changes of files; of git's state nothing is shown."""
@@ -63,6 +74,24 @@ class View:
             self.dirty = bool(shown) or self.dirty
             self.changed.notify()
 
+    def warn(self, overlaps: Iterable[Overlap]) -> None:
+        """Say that two have touched the same files."""
+        for sentence in sentences(overlaps):
+            self._say(f"warning: {sentence}", WARNING)
+
+    def say(self, sentence: str) -> None:
+        """Say what went wrong, or is well again."""
+        self._say(sentence, NOTE)
+
+    def _say(self, sentence: str, style: str) -> None:
+        if self.drawer is None:
+            note(sentence, style=style)
+            return
+        with self.changed:
+            self.said.append((datetime.now(UTC), sentence, style))
+            self.dirty = True
+            self.changed.notify()
+
     def line(self, change: Change) -> str:
         """A change as one line: when, worktree, agent, what, file."""
         at = change.moment.astimezone()
@@ -78,7 +107,7 @@ class View:
             (
                 plain(change.worktree.name),
                 plain(self.agent(change.worktree)),
-                f"{DONE[change.kind]} {_tail(plain(change.path))}",
+                f"{DONE[change.kind]} {plain(change.path)}",
                 age(max(0.0, (now - change.moment).total_seconds())),
             )
             for change in newest
@@ -95,16 +124,29 @@ class View:
                     if not self.dirty and not self.ended:
                         self.changed.wait(self.interval)
                     self.dirty, ended = False, self.ended
-                rows = self.rows(terminal.height - 2)
-                if (rows, terminal.size) != drawn:
-                    drawn = rows, terminal.size
-                    live.update(_table(rows), refresh=True)
+                    said = [(plain(sentence), style) for _, sentence, style in self.said]
+                title = plain(self.title())
+                room = terminal.height - 3 - len(said)
+                rows = self.rows(room)
+                if (rows, said, title, terminal.size) != drawn:
+                    drawn = rows, said, title, terminal.size
+                    live.update(_screen(rows, said, title, terminal.width), refresh=True)
                 if ended:
                     return
-                time.sleep(FRAME)
+                sleep(FRAME)
 
 
-def _table(rows: Iterable[tuple[str, ...]]) -> RenderableType:
+def _screen(
+    rows: Iterable[tuple[str, ...]], said: Iterable[tuple[str, str]], title: str, width: int
+) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    lines = [Text(sentence, style, no_wrap=True, overflow="ellipsis") for sentence, style in said]
+    return Group(_table(rows, width), *lines, Text(title, NOTE, no_wrap=True, overflow="ellipsis"))
+
+
+def _table(rows: Iterable[tuple[str, ...]], width: int) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
@@ -113,11 +155,13 @@ def _table(rows: Iterable[tuple[str, ...]]) -> RenderableType:
     table.add_column("agent", ratio=2)
     table.add_column("file", ratio=6)
     table.add_column("age", justify="right", width=4)
-    for row in rows:
-        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    room = (width - 10) * 6 // 11 - 4  # the file's column, without its mark and what is between columns
+    for worktree, agent, file, since in rows:
+        cells = (worktree, agent, f"{file[:2]}{_tail(file[2:], max(8, room))}", since)
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
     return table
 
 
-def _tail(path: str) -> str:
+def _tail(path: str, room: int) -> str:
     """A path that fits: of a long one its end, which tells more than its beginning."""
-    return path if len(path) <= 34 else f"…{path[-33:]}"
+    return path if len(path) <= room else f"…{path[1 - room :]}"

@@ -1,0 +1,173 @@
+"""What a monitor tells the server: what was done in a worktree, and how it stands, in one delivery.
+
+Files that git ignores are not reported. While the server is away, activities are kept (spool.py) and of each
+worktree only that its state is to be told: when the server answers again, it is read once more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from imi.cli.client import Api
+from imi.config import ConfigError
+from imi.worktrees import delivery, facts, git, report, spool, sync
+from imi.worktrees.batching import Activity
+from imi.worktrees.facts import Facts
+from imi.worktrees.git import GitError
+from imi.worktrees.holders import Holders
+from imi.worktrees.layout import Project
+from imi.worktrees.roster import Roster, Watched
+
+HEARTBEAT = 60.0  # seconds in which a state that is the same is not told again
+PATIENCE = 5.0  # seconds that the end waits for the server
+LONGEST = 2048  # characters of a path that the server takes
+
+
+class Reporter:
+    """The batcher's reporter. `reports` says whether this process reports, or another one does; `track`
+    whether activities are reported, or states alone; `say` is called with what went wrong, or is well again.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        roster: Roster,
+        reports: Callable[[], bool],
+        track: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self.api, self.roster, self.reports, self.track, self.say = api, roster, reports, track, say
+        self.holders = Holders(api)
+        self.batch: list[Activity] = []
+        self.told: dict[Path, tuple[Facts, float]] = {}
+        self.untold: set[Path] = set()  # worktrees of whose state the server has not heard
+        self.delivered: set[Path] = set()  # repositories of which it has heard something new
+        self.away = False
+        self.lock = threading.Lock()  # of deliveries, and of what is said of them
+        self.end = float("inf")
+
+    def activities(self, batch: list[Activity]) -> None:
+        """Kept for the state, which comes next."""
+        self.batch = batch
+
+    def git_state(self, worktree: Path) -> None:
+        """Tell what was done in a worktree and how it stands; of the trunk nothing."""
+        batch, self.batch = self.batch, []
+        watched = self.roster.watched.get(worktree)
+        if watched is None or not watched.project.remote or not self.reports():
+            return
+        try:
+            seen = facts.read(worktree, trunk_of(watched.project), sync.linked(watched.project, worktree))
+        except (GitError, ConfigError) as error:
+            if worktree.is_dir():
+                self.say(f"{worktree.name}: {error}")
+            return
+        if seen.branch:
+            self.roster.switched(worktree, seen.branch)
+        branch = seen.branch or watched.branch  # during a rebase there is none
+        if branch is None or branch == watched.project.trunk:
+            return
+        told = []
+        if batch and self.track and (activities := self._activities(watched, branch, batch)):
+            told.append(("activities", report.activities_body(watched.project, branch, activities)))
+        if seen.branch and self.away and self.end == float("inf"):
+            self.untold.add(worktree)
+        elif seen.branch and not self._is_known(seen):
+            told.append(("git_state", report.git_state_body(watched.project, seen)))
+        if told:
+            self._tell(watched, seen, told)
+
+    def deliver(self) -> None:
+        """Try again to deliver what waits."""
+        with self.lock:
+            self._heard(delivery.deliver(self.api)[1])
+
+    def stop(self) -> None:
+        """What is told from here on must be quick: later it is only kept."""
+        self.end = time.monotonic() + PATIENCE
+
+    def close(self) -> None:
+        """After the last batch: keep what the server has not heard, and say so."""
+        for root in self.untold & self.roster.watched.keys():
+            self.git_state(root)
+        if self.reports() and (kept := len(spool.waiting())):
+            self.say(f"{kept} report{'s wait' if kept > 1 else ' waits'} for the server")
+
+    def _activities(self, watched: Watched, branch: str, batch: list[Activity]) -> list[dict[str, Any]]:
+        left_out = ignored(watched.root, [each.path for each in batch if each.path])
+        agent = self.holders.of(watched.project, branch) or self.api.actor
+        return [_activity(each, agent) for each in batch if each.path not in left_out]
+
+    def _is_known(self, seen: Facts) -> bool:
+        """Whether the server has just had the same."""
+        before, at = self.told.get(seen.worktree, (seen, -HEARTBEAT))
+        return time.monotonic() - at < HEARTBEAT and before == replace(seen, observed_at=before.observed_at)
+
+    def _tell(self, watched: Watched, seen: Facts, told: list[tuple[str, dict[str, Any]]]) -> None:
+        if time.monotonic() > self.end:
+            for kind, body in told:
+                spool.put(spool.made(self.api.actor, kind, body))
+            return
+        with self.lock:
+            answers, notes = delivery.tell_all(self.api, told)
+            self._heard(notes)
+        for (kind, _), answer in zip(told, answers, strict=False):
+            if answer and kind == "git_state":
+                self.told[watched.root] = seen, time.monotonic()
+                self.untold.discard(watched.root)
+            elif answer:
+                self.delivered.add(watched.project.repository)
+
+    def _heard(self, notes: list[str]) -> None:
+        """Say what came of a delivery: once that the server is away, and once that it is there again."""
+        away = bool(spool.waiting())
+        if away and not self.away:
+            self.say(notes[-1] if notes else "the server has not had all reports yet")
+        elif self.away and not away:
+            self.say("the server answers again and has all reports")
+        for sentence in [] if away else notes:
+            self.say(sentence.partition("; kept as")[0])
+        self.away = away
+
+
+def _activity(done: Activity, agent: str) -> dict[str, Any]:
+    """An activity as the API takes it. A path that is too long for it is cut, and stands in the details."""
+    activity = {
+        "id": str(uuid.uuid4()),
+        "activity_type": "file_change",
+        "agent_id": agent,
+        "occurred_at": done.moment.isoformat(),
+    }
+    if done.path is None:
+        return activity | {"details": {"left_out": done.changes}}
+    path = report.text(Path(done.path))
+    details = {"change": done.kind, "changes": done.changes}
+    if len(path) > LONGEST:
+        return activity | {"details": details | {"end_of_path": path[-LONGEST:]}}
+    return activity | {"path": path, "details": details}
+
+
+def trunk_of(project: Project) -> str:
+    """The reference that worktrees are compared with: the remote's trunk if it was ever fetched."""
+    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
+    if project.remote_name and git.refs(project.repository, tracking):
+        return tracking
+    return f"refs/heads/{project.trunk}"
+
+
+def ignored(root: Path, paths: list[str]) -> set[str]:
+    """Those of a worktree's paths that git ignores; none, when it cannot tell."""
+    if not paths:
+        return set()
+    try:
+        fed = "".join(f"{path}\0" for path in paths)
+        said = git.run(root, "check-ignore", "-z", "--stdin", accept=(0, 1), fed=fed)
+    except GitError:
+        return set()
+    return set(said.split("\0")) - {""}
