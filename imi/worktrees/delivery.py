@@ -73,7 +73,7 @@ def _is_final(failure: Failure) -> bool:
 def _send(api: Api, report: Report) -> Send:
     """Sends a report's requests, each with a key made of the report's id, in the name of who acted then."""
 
-    def send(method: str, path: str, body: dict[str, Any]) -> Any:
+    def send(method: str, path: str, body: Any) -> Any:
         headers = {"X-Agent-Id": report.actor}
         if method == "GET":
             return api.get(path, **body)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from imi.worktrees.layout import Project
     from imi.worktrees.spool import Report
 
-Send = Callable[[str, str, dict[str, Any]], Any]
+Send = Callable[[str, str, Any], Any]
 """Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
 
 
@@ -194,7 +194,7 @@ def _activities(send: Send, report: Report) -> dict[str, Any]:
     if not found:
         return {}
     work = {"work_item_id": found[0]["id"]}
-    send("POST", "/activities", {"activities": [work | each for each in body["activities"]]})
+    send("POST", "/activities", [work | each for each in body["activities"]])
     return work
 
 
