@@ -16,6 +16,7 @@ from imi.worktrees.overlaps import Overlap, sentences
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from imi.worktrees.watching import Change
 
@@ -36,7 +37,7 @@ class View:
     ) -> None:
         self.agent, self.interval, self.title = agent, interval, title
         self.files: dict[tuple[Path, str], Change] = {}  # the newest last
-        self.said: deque[tuple[datetime, str, str]] = deque(maxlen=SAID)  # when, sentence, style
+        self.said: deque[tuple[str, str]] = deque(maxlen=SAID)  # sentence, style
         self.changed = threading.Condition()
         self.dirty = self.ended = False
         self.drawer: threading.Thread | None = None
@@ -88,7 +89,7 @@ class View:
             note(sentence, style=style)
             return
         with self.changed:
-            self.said.append((datetime.now(UTC), sentence, style))
+            self.said.append((plain(f"{datetime.now().astimezone():%H:%M:%S}  {sentence}"), style))
             self.dirty = True
             self.changed.notify()
 
@@ -115,6 +116,7 @@ class View:
 
     def _draw(self) -> None:
         from rich.live import Live
+        from rich.text import Text
 
         terminal = console()
         drawn: object = None
@@ -124,25 +126,26 @@ class View:
                     if not self.dirty and not self.ended:
                         self.changed.wait(self.interval)
                     self.dirty, ended = False, self.ended
-                    said = [(plain(sentence), style) for _, sentence, style in self.said]
+                    said = list(self.said)
                 title = plain(self.title())
-                room = terminal.height - 3 - len(said)
-                rows = self.rows(room)
+                lines = [
+                    line
+                    for sentence, style in said
+                    for line in Text(sentence, style).wrap(terminal, terminal.width)
+                ]
+                rows = self.rows(terminal.height - 3 - len(lines))
                 if (rows, said, title, terminal.size) != drawn:
                     drawn = rows, said, title, terminal.size
-                    live.update(_screen(rows, said, title, terminal.width), refresh=True)
+                    live.update(_screen(rows, lines, title, terminal.width), refresh=True)
                 if ended:
                     return
                 sleep(FRAME)
 
 
-def _screen(
-    rows: Iterable[tuple[str, ...]], said: Iterable[tuple[str, str]], title: str, width: int
-) -> RenderableType:
+def _screen(rows: Iterable[tuple[str, ...]], lines: Iterable[Text], title: str, width: int) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    lines = [Text(sentence, style, no_wrap=True, overflow="ellipsis") for sentence, style in said]
     return Group(_table(rows, width), *lines, Text(title, NOTE, no_wrap=True, overflow="ellipsis"))
 
 
@@ -164,4 +167,11 @@ def _table(rows: Iterable[tuple[str, ...]], width: int) -> RenderableType:
 
 def _tail(path: str, room: int) -> str:
     """A path that fits: of a long one its end, which tells more than its beginning."""
-    return path if len(path) <= room else f"…{path[1 - room :]}"
+    from rich.cells import cell_len
+
+    if cell_len(path) <= room:
+        return path
+    start = max(0, len(path) - room)
+    while cell_len(path[start:]) > room - 1:
+        start += 1
+    return f"…{path[start:]}"
