@@ -1,0 +1,532 @@
+"""`imi monitor` in a process of its own: real files, real git, a live server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from imi import __file__ as package
+from imi.worktrees import spool
+from tests.commandline import Imi, Live
+from tests.conftest import Database
+from tests.live import free_port
+from tests.postgres import wait_for
+from tests.repositories import Git
+from tests.serving import ADMIN
+
+pytestmark = pytest.mark.usefixtures("live")
+numbers = count(1)
+DEADLINE = 60.0  # seconds
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("PYTHONPATH", str(Path(package).parents[1]))  # processes of these tests run this code
+
+
+@pytest.fixture
+def origin(git: Git, tmp_path: Path) -> Path:
+    """A bare repository of a name of its own, with one commit on main."""
+    origin = git.origin(tmp_path / f"remotes/watched-{next(numbers)}.git")
+    git.clone(origin, tmp_path / "elsewhere/first")
+    return origin
+
+
+@pytest.fixture
+def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with feat-login and feat-pay; the command line stands in it."""
+    monkeypatch.chdir(tmp_path)
+    root = Path(imi.data("init", str(origin))["path"])
+    monkeypatch.chdir(root)
+    imi("feat", "login")
+    imi("feat", "pay")
+    return root
+
+
+class Running:
+    """A monitor, and what it has said: lines of JSON, or with `plain` of text, and on stderr."""
+
+    def __init__(self, *arguments: str, plain: bool = False) -> None:
+        self.plain = plain
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "imi", "monitor", *arguments, *([] if plain else ["--json"])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[Any] = []
+        self.errors: list[str] = []
+        self.changed = threading.Condition()
+        self.threads = [
+            threading.Thread(target=self._read, args=each)
+            for each in ((self.process.stdout, self._line), (self.process.stderr, self.errors.append))
+        ]
+        for thread in self.threads:
+            thread.start()
+        self.until(lambda: bool(self.said) or "watching" in "".join(self.errors))
+
+    def _line(self, line: str) -> None:
+        self.said.append(line if self.plain else json.loads(line))
+
+    def _read(self, stream: Any, take: Callable[[str], None]) -> None:
+        with stream:
+            for line in stream:
+                with self.changed:
+                    take(line)
+                    self.changed.notify_all()
+
+    def until(self, happened: Callable[[], bool]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(happened, DEADLINE), (self.said, self.errors)
+
+    def of(self, kind: str) -> list[Any]:
+        return [each for each in self.said if each["type"] == kind]
+
+    def changes(self) -> list[tuple[str, str, str]]:
+        return [(Path(each["worktree"]).name, each["change"], each["path"]) for each in self.of("change")]
+
+    def end(self, number: int = signal.SIGINT) -> None:
+        self.process.send_signal(number)
+        assert self.process.wait(DEADLINE) == 0, self.errors
+        for thread in self.threads:
+            thread.join(DEADLINE)
+        assert "Traceback" not in "".join(self.errors)
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    begun: list[Running] = []
+
+    def begin(*arguments: str, plain: bool = False) -> Running:
+        begun.append(Running(*arguments, plain=plain))
+        return begun[-1]
+
+    yield begin
+    for each in begun:
+        if each.process.poll() is None:
+            each.end()
+
+
+Activities = Callable[[Path], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def activities(database: Database) -> Activities:
+    """What the server was told of a worktree, oldest first."""
+
+    def find(worktree: Path) -> list[dict[str, Any]]:
+        async def read() -> list[Any]:
+            connection = await database.connect("superuser")
+            rows = await connection.fetch(
+                "select activities.* from imi.activities join imi.work_items on work_items.id = work_item_id"
+                " where worktree_path = $1 order by occurred_at",
+                str(worktree),
+            )
+            await connection.close()
+            return rows
+
+        return [dict(row) | {"details": json.loads(row["details"])} for row in wait_for(read())]
+
+    return find
+
+
+def until(happened: Callable[[], Any]) -> Any:
+    """Wait for something to be true of the server; answers it."""
+    end = time.monotonic() + DEADLINE
+    while not (found := happened()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found
+
+
+def item(imi: Imi, origin: Path, branch: str) -> dict[str, Any]:
+    listed = imi.data("work", "list", "--project", origin, "--all")["items"]
+    return next(each for each in listed if each["branch_name"] == branch)
+
+
+def paths(found: list[dict[str, Any]]) -> set[str]:
+    return {each["path"] for each in found}
+
+
+def test_changes_are_shown_at_once_and_reported_in_batches(
+    imi: Imi, root: Path, origin: Path, start: Start, activities: Activities
+) -> None:
+    held = item(imi, origin, "feat/pay")["id"]
+    imi("work", "claim", held, "--agent", "claude-7")
+    running = start()
+    (watching,) = running.of("watching")
+    folders = {str(root / name) for name in ("trunk-main", "feat-login", "feat-pay")}
+    assert (set(watching["worktrees"]), watching["reports"]) == (folders, True)
+    until(lambda: item(imi, origin, "feat/login")["last_sync_at"])  # it has asked who holds what
+    (root / "feat-login/new").write_text("n")
+    (root / "feat-pay/README").write_text("changed")
+    (root / "trunk-main/stray").write_text("s")
+    running.until(lambda: len(running.changes()) >= 3)
+    assert set(running.changes()) == {
+        ("feat-login", "added", "new"),
+        ("feat-pay", "modified", "README"),
+        ("trunk-main", "added", "stray"),
+    }
+    agents = {Path(each["worktree"]).name: each["agent_id"] for each in running.of("change")}
+    assert agents == {"feat-login": "ada", "feat-pay": "claude-7", "trunk-main": "ada"}
+    until(lambda: activities(root / "feat-login") and activities(root / "feat-pay"))
+    (told,) = activities(root / "feat-pay")
+    assert (told["agent_id"], told["activity_type"], told["path"]) == ("claude-7", "file_change", "README")
+    assert told["details"] == {"change": "modified", "changes": 1}
+    until(lambda: item(imi, origin, "feat/login")["uncommitted_files_count"] == 1)
+    running.end()
+    assert activities(root / "feat-login")[0]["agent_id"] == "ada"
+    assert spool.waiting() == []
+
+
+def test_commits_move_the_state(imi: Imi, git: Git, root: Path, origin: Path, start: Start) -> None:
+    running = start()
+    commit = git.commit(root / "feat-login", "done")
+    until(lambda: item(imi, origin, "feat/login")["last_commit_hash"] == commit)
+    assert item(imi, origin, "feat/login")["ahead_of_trunk"] == 1
+    git(root / "feat-login", "switch", "-q", "-c", "feat/other")
+    imi.data("work", "start", "--project", origin, "--branch", "feat/other")
+    commit = git.commit(root / "feat-login", "elsewhere")
+    until(lambda: item(imi, origin, "feat/other")["last_commit_hash"] == commit)
+    running.end()
+
+
+def test_two_worktrees_in_one_file_are_warned_of_once(
+    imi: Imi, git: Git, root: Path, origin: Path, start: Start, activities: Activities
+) -> None:
+    (root / "trunk-main/.git/info/exclude").write_text("*.pyc\n")
+    running = start(plain=True)
+    for _ in range(3):
+        for name in ("feat-login", "feat-pay"):
+            before = len(running.said)
+            (root / name / "shared.pyc").write_text("x")
+            (root / name / "shared.py").open("a").write("x")
+            running.until(
+                lambda name=name, before=before: any(  # type: ignore[misc]
+                    name in line and line.endswith("shared.py\n") for line in running.said[before:]
+                )
+            )
+    until(lambda: imi.data("conflicts", "--project", origin)["items"])
+    running.end()
+    assert [line for line in running.errors if "warning" in line] == [
+        "warning: shared.py was touched by ada in feat-login, then by ada in feat-pay\n"
+    ]
+    (conflict,) = imi.data("conflicts", "--project", origin)["items"]
+    assert (conflict["path"], len(conflict["touches"])) == ("shared.py", 2)
+    assert any(line.endswith("shared.pyc\n") for line in running.said)
+    assert paths(activities(root / "feat-pay")) == {"shared.py"}
+
+
+def test_an_agent_on_another_host_is_warned_of(imi: Imi, root: Path, origin: Path, start: Start) -> None:
+    theirs = imi.data(
+        "work", "start", "--project", origin, "--branch", "fix/far", "--host", "far-away", "--agent", "codex-2"
+    )  # fmt: skip
+    running = start()
+    activity = {"id": str(uuid.uuid4()), "activity_type": "file_change", "path": "src/deep.py"}
+    answer = httpx.post(
+        f"{os.environ['IMI_API_URL']}/api/v1/activities",
+        json=[activity | {"work_item_id": theirs["id"], "agent_id": "codex-2"}],
+        headers={"X-API-Key": ADMIN},
+    )
+    assert answer.status_code == 202
+    (root / "feat-login/src").mkdir()
+    (root / "feat-login/src/deep.py").write_text("x")
+    running.until(lambda: bool(running.of("warning")))
+    (warning,) = running.of("warning")
+    assert warning["path"] == "src/deep.py"
+    assert [(each["agent_id"], each["worktree"]) for each in warning["touches"]] == [
+        ("codex-2", "fix/far on far-away"),
+        ("ada", "feat-login"),
+    ]
+    running.end()
+
+
+def test_worktrees_come_and_go(
+    imi: Imi, git: Git, root: Path, origin: Path, start: Start, activities: Activities
+) -> None:
+    running = start()
+    late = Path(imi.data("feat", "late")["path"])
+    until(lambda: item(imi, origin, "feat/late")["last_sync_at"])  # it is watched
+    (late / "new").write_text("n")
+    running.until(lambda: ("feat-late", "added", "new") in running.changes())
+    assert [each for each in running.changes() if each[0] == "feat-late"] == [("feat-late", "added", "new")]
+    until(lambda: paths(activities(late)) == {"new"})
+    git(root / "trunk-main", "worktree", "remove", "--force", str(late))
+    (root / "feat-pay/last").write_text("l")
+    running.until(lambda: ("feat-pay", "added", "last") in running.changes())
+    running.end()
+    assert running.of("note") == []
+
+
+def test_a_flood_of_files_is_few_requests_and_the_last_state_is_right(
+    imi: Imi, root: Path, origin: Path, live: Live, start: Start, activities: Activities
+) -> None:
+    def requests() -> float:
+        text = httpx.get(f"{live.url}/metrics", headers={"X-API-Key": ADMIN}).text
+        return sum(float(n) for n in re.findall(r"^imi_http_requests_total\S* (\S+)$", text, re.MULTILINE))
+
+    running = start()
+    until(lambda: item(imi, origin, "feat/pay")["last_sync_at"])
+    before, began = requests(), time.monotonic()
+    for number in range(10_000):
+        (root / "feat-login" / f"built{number}").write_text("b")
+    for number in range(0, 10_000, 2):
+        (root / "feat-login" / f"built{number}").unlink()
+    (root / "feat-login" / "done").write_text("d")
+    running.until(lambda: ("feat-login", "added", "done") in running.changes())
+    running.end()
+    asked, lasted = requests() - before, time.monotonic() - began
+    assert item(imi, origin, "feat/login")["uncommitted_files_count"] == 5001
+    # at most two batches a second of five requests each, one a second for who holds what, and two of this test
+    assert 0 < asked <= 11 * lasted + 20
+    assert spool.waiting() == []
+    told = activities(root / "feat-login")
+    counted = sum(each["details"].get("changes", 0) + each["details"].get("left_out", 0) for each in told)
+    assert counted >= 10_000
+    assert len(told) <= 201 * (2 * lasted + 2)
+
+
+class Gate:
+    """A port that leads to a server while it is open, and is dead before."""
+
+    def __init__(self, url: str) -> None:
+        self.target = ("127.0.0.1", int(url.rpartition(":")[2]))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.listener: socket.socket | None = None
+
+    def open(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def close(self) -> None:
+        if self.listener:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                ours, _ = listener.accept()
+            except OSError:
+                return
+            theirs = socket.create_connection(self.target)
+            for ends in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, to: socket.socket) -> None:
+        try:
+            while part := source.recv(65536):
+                to.sendall(part)
+            to.shutdown(socket.SHUT_WR)
+        except OSError:
+            to.close()
+
+
+def test_the_server_comes_back(
+    imi: Imi,
+    root: Path,
+    origin: Path,
+    live: Live,
+    start: Start,
+    activities: Activities,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate(live.url)
+    with monkeypatch.context() as patch:
+        patch.setenv("IMI_API_URL", gate.url)
+        running = start()
+    for name in ("one", "two"):
+        (root / "feat-login" / name).write_text("x")
+        running.until(lambda name=name: ("feat-login", "added", name) in running.changes())  # type: ignore[misc]
+        until(lambda name=name: f'"{name}"' in "".join(each.read_text() for each in spool.waiting()))  # type: ignore[misc]
+    gate.open()
+    until(lambda: item(imi, origin, "feat/login")["uncommitted_files_count"] == 2)
+    until(lambda: paths(activities(root / "feat-login")) == {"one", "two"})
+    running.until(lambda: any("answers again" in each["message"] for each in running.of("note")))
+    running.end()
+    gate.close()
+    away, again = (each["message"] for each in running.of("note"))
+    assert "cannot be reached" in away
+    assert "answers again" in again
+    assert spool.waiting() == []
+    assert len(activities(root / "feat-login")) == 2
+
+
+def test_without_a_server_the_end_keeps_what_the_next_command_delivers_once(
+    imi: Imi,
+    root: Path,
+    origin: Path,
+    start: Start,
+    activities: Activities,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+        running = start(plain=True)
+        (root / "feat-login/offline").write_text("x")
+        running.until(lambda: any("offline" in line for line in running.said))
+        running.end()  # before the batch was due
+    kept = len(spool.waiting())
+    assert any(line.startswith(f"{kept} report") for line in running.errors)
+    imi("feat", "login")
+    assert spool.waiting() == []
+    (told,) = activities(root / "feat-login")
+    assert told["path"] == "offline"
+    assert item(imi, origin, "feat/login")["uncommitted_files_count"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_end_tells_the_last_batch(root: Path, start: Start, activities: Activities, number: int) -> None:
+    running = start()
+    (root / "feat-login/last").write_text("x")
+    running.until(lambda: bool(running.changes()))
+    running.end(number)
+    assert paths(activities(root / "feat-login")) == {"last"}
+
+
+def configure(text: str) -> None:
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "iMi"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text(text)
+
+
+def test_the_settings_are_honoured(
+    imi: Imi, git: Git, root: Path, origin: Path, start: Start, activities: Activities
+) -> None:
+    configure("[monitoring_settings]\nenabled = false\n")
+    refused = imi.error(4, "monitor")
+    assert "monitoring_settings.enabled is false" in str(refused["message"])
+    configure("[monitoring_settings]\ntrack_agent_activity = false\n")
+    running = start()
+    (root / "feat-login/one").write_text("x")
+    running.until(lambda: ("feat-login", "added", "one") in running.changes())
+    until(lambda: item(imi, origin, "feat/login")["uncommitted_files_count"] == 1)
+    running.end()
+    configure("[monitoring_settings]\nwatch_file_changes = false\n")
+    running = start()
+    commit = git.commit(root / "feat-login", "two")
+    until(lambda: item(imi, origin, "feat/login")["last_commit_hash"] == commit)
+    running.end()
+    assert running.changes() == []
+    assert activities(root / "feat-login") == []
+
+
+def test_one_reports_and_a_second_one_only_shows(
+    imi: Imi, root: Path, start: Start, activities: Activities
+) -> None:
+    first = start()
+    second = start()
+    assert [each.of("watching")[0]["reports"] for each in (first, second)] == [True, False]
+    (root / "feat-login/one").write_text("x")
+    for each in (first, second):
+        each.until(lambda each=each: bool(each.changes()))  # type: ignore[misc]
+    until(lambda: activities(root / "feat-login"))
+    assert imi.error(4, "monitor", "--daemon")["message"] == f"it runs already: process {first.process.pid}"
+    first.end()
+    (root / "feat-login/two").write_text("x")
+    until(lambda: paths(activities(root / "feat-login")) == {"one", "two"})
+    second.end()
+    assert len(activities(root / "feat-login")) == 2
+
+
+def background(*arguments: str) -> dict[str, Any]:
+    """Run it in a process: it forks, which the tests' own process must not."""
+    command = [sys.executable, "-m", "imi", "monitor", *arguments, "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE)
+    assert ran.stderr == ""
+    return dict(json.loads(ran.stdout))
+
+
+def test_in_the_background(
+    imi: Imi, root: Path, origin: Path, activities: Activities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = background("--daemon")["data"]
+    log = Path(begun["log_file"])
+    try:
+        assert Path(f"/proc/{begun['pid']}/cwd").readlink() == Path("/")
+        again = background("--daemon")["error"]
+        assert (again["code"], again["hint"]) == ("CONFLICT", "end it: imi monitor --stop")
+        for name in ("feat-login", "feat-pay"):
+            (root / name / "both").write_text("x")
+        until(lambda: activities(root / "feat-login"))
+        until(lambda: "both was touched by" in log.read_text())
+    finally:
+        assert imi.data("monitor", "--stop") == {"pid": begun["pid"]}
+    assert not Path(f"/proc/{begun['pid']}").exists()
+    assert imi.data("monitor", "--stop") == {"pid": None}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["message"] for line in lines if line["level"] == "INFO"] == [
+        "the monitor begins",
+        "the monitor has ended",
+    ]
+    assert imi("monitor", "--stop").out == "no monitor runs\n"
+
+
+def test_one_that_was_killed_is_in_nobodys_way(root: Path, imi: Imi) -> None:
+    killed = background("--daemon")["data"]["pid"]
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: imi.data("monitor", "--stop") == {"pid": None})
+    again = background("--daemon")["data"]["pid"]
+    assert again != killed
+    assert imi.data("monitor", "--stop") == {"pid": again}
+
+
+def test_what_goes_wrong_in_the_background_is_said_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMI_LOG_FILE", str(root / "no/such/folder/log"))
+    assert "Cannot write the log" in background("--daemon")["error"]["message"]
+    assert background("--stop")["data"] == {"pid": None}
+
+
+def test_all_projects_of_this_machine(
+    imi: Imi, git: Git, root: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = git.origin(tmp_path / f"remotes/other-{next(numbers)}.git")
+    git.clone(other, tmp_path / "elsewhere/second")
+    monkeypatch.chdir(tmp_path)
+    second = Path(imi.data("init", str(other))["path"])
+    monkeypatch.chdir(second)
+    imi("fix", "there")
+    monkeypatch.chdir(tmp_path)
+    running = start("--all")
+    watching = set(running.of("watching")[0]["worktrees"])
+    here = {str(second / "fix-there"), str(root / "feat-pay"), str(root / "trunk-main")}
+    assert here <= watching
+    (second / "fix-there/new").write_text("n")
+    running.until(lambda: ("fix-there", "added", "new") in running.changes())
+    running.end()
+    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.chdir(root)
+    alone = start("--all")
+    assert str(root / "feat-pay") in alone.of("watching")[0]["worktrees"]
+    alone.end()
+    assert "worktrees of other projects are not known" in alone.of("note")[0]["message"]
+
+
+def test_what_is_refused(imi: Imi, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert imi.error(2, "monitor", "--daemon", "--stop")["code"] == "USAGE"
+    monkeypatch.chdir(tmp_path)
+    assert imi.error(3, "monitor")["code"] == "NOT_FOUND"
+    assert imi.error(3, "monitor", "--stop")["code"] == "NOT_FOUND"
