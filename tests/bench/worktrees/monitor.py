@@ -1,0 +1,301 @@
+"""imi monitor on a terminal: how soon a change is on the screen, what watching costs while nothing happens, and fifty
+agents in a thousand worktrees.
+
+Alone: python -m tests.bench.worktrees.monitor. Processor time counts git's too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+from typing import Any, Protocol
+
+import httpx
+import uvloop
+
+from imi import __file__ as package
+from tests.bench.report import table
+from tests.bench.rows import Figure
+from tests.live import Live, running
+
+FILES, WRITES, PACE, IDLE = 50, 100, 0.15, 30.0
+AGENTS, CROWD, TURNS = 50, 1_000, 40
+PATIENCE = 120.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+SPIED = """
+import sys, time
+from imi.cli import run
+from imi.worktrees.tree import Tree
+
+judge, log = Tree.judge, open(sys.argv[1], "w", buffering=1)
+
+def timed(self, raw):
+    at = time.perf_counter()
+    found = judge(self, raw)
+    for _, path in raw:
+        log.write(f"{at} {path}\\n")
+    return found
+
+Tree.judge = timed
+sys.exit(run(["monitor"]))
+"""
+
+
+class Stage(Protocol):
+    """What these rows need of the stage."""
+
+    @property
+    def rounds(self) -> int: ...
+
+
+def git(folder: Path, *arguments: str) -> None:
+    settings = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
+    subprocess.run(["git", *settings, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A project whose worktrees the server knows, each held by one of the agents."""
+
+    root: Path
+    worktrees: list[Path]
+    live: Live
+    client: httpx.Client
+    project_id: str
+
+    def items(self) -> list[dict[str, Any]]:
+        query = {"project_id": self.project_id, "limit": "1000"}
+        found: list[dict[str, Any]] = self.client.get("/api/v1/work", params=query).json()["items"]
+        return found
+
+    def post(self, path: str, /, **body: Any) -> Any:
+        answer = self.client.post(f"/api/v1{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    @contextlib.contextmanager
+    def monitored(self) -> Iterator[Terminal]:
+        """`imi monitor` on a terminal, once the server has the state of every worktree."""
+        with tempfile.TemporaryDirectory() as home:
+            environment = {name: each for name, each in os.environ.items() if not name.startswith("IMI_")}
+            environment |= {
+                "IMI_DATA_DIR": str(self.live.data_dir),
+                "IMI_API_URL": self.live.url,
+                "PYTHONPATH": str(Path(package).parents[1]),
+                "XDG_STATE_HOME": home,
+                "XDG_CONFIG_HOME": home,
+                "TERM": "xterm-256color",
+            }
+            terminal = Terminal(self.root, environment, Path(home, "yielded"))
+            try:
+                wait(lambda: all(each["last_sync_at"] for each in self.items()))
+                yield terminal
+            finally:
+                terminal.close()
+
+
+class Terminal:
+    """A terminal of 100 columns and 30 lines, and when a file's name was first on it."""
+
+    def __init__(self, root: Path, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self.ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SPIED, str(log)], cwd=root, env=environment,
+            stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        self.shown: dict[str, float] = {}
+        self.changed = threading.Condition()
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self) -> None:
+        rest = b""
+        with contextlib.suppress(OSError):  # the process has ended
+            while part := os.read(self.ours, 65536):
+                now = time.perf_counter()
+                rest = (rest + part)[-100_000:]
+                with self.changed:
+                    for name in re.findall(rb"new\d+\.", rest):
+                        self.shown.setdefault(name.decode(), now)
+                    self.changed.notify()
+
+    def until(self, name: str) -> None:
+        with self.changed:
+            if not self.changed.wait_for(lambda: name in self.shown, PATIENCE):
+                raise TimeoutError(f"{name} is not shown")
+
+    def yielded(self) -> dict[str, float]:
+        """When watchfiles told of a file."""
+        found: dict[str, float] = {}
+        for line in self.log.read_text().splitlines():
+            at, _, path = line.partition(" ")
+            found.setdefault(Path(path).name, float(at))
+        return found
+
+    def seconds(self) -> float:
+        """Processor time until now, of it and of the processes it has waited for."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return sum(int(each) for each in fields[11:15]) / TICKS
+
+    def memory(self) -> float:
+        """The most that was resident, in MB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1000
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        if self.process.wait(PATIENCE):
+            raise RuntimeError(f"imi monitor has ended with {self.process.returncode}")
+        self.thread.join()
+        os.close(self.ours)
+
+
+def wait(happened: Any) -> None:
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def shop(count: int) -> Iterator[Shop]:
+    """A repository of 50 files in 10 folders, so many worktrees, and an `imi up` that knows them."""
+    with tempfile.TemporaryDirectory() as made, running() as live:
+        base = Path(made).resolve()
+        trunk = base / "shop/trunk-main"
+        for number in range(FILES):
+            folder = trunk / f"package{number % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"module{number}.py").write_text("pass\n")
+        git(trunk, "init", "-q", "-b", "main")
+        git(trunk, "add", ".")
+        git(trunk, "commit", "-q", "-m", "start")
+        git(base, "clone", "-q", "--bare", str(trunk), "origin.git")
+        git(trunk, "remote", "add", "origin", str(base / "origin.git"))
+        worktrees = [trunk.parent / f"feat-{number}" for number in range(count)]
+        headers = {"Authorization": f"Bearer {live.key}"}
+        with httpx.Client(base_url=live.url, headers=headers, timeout=30) as client:
+            project = client.post("/api/v1/projects", json={"remote_origin": str(base / "origin.git")}).json()
+            found = Shop(trunk.parent, worktrees, live, client, project["id"])
+            for number, path in enumerate(worktrees):
+                branch = f"feat/{number}"
+                git(trunk, "worktree", "add", "-q", "-b", branch, str(path))
+                place = {"project_id": project["id"], "branch_name": branch, "host": socket.gethostname()}
+                item = found.post("/work", worktree_path=str(path), owner_id="ada", **place)
+                found.post("/worktrees", work_item_id=item["id"], name=path.name, path=str(path), **place)
+                found.post(f"/work/{item['id']}/claim", agent_id=f"agent-{number % AGENTS}")
+            yield found
+
+
+async def screen(stage: Stage) -> list[Figure]:
+    """Files written one after the other, further apart than two drawings."""
+    found = []
+    with shop(100) as made:
+        for turn in range(stage.rounds):
+            with made.monitored() as terminal:
+                names = [f"new{turn}{number:04}." for number in range(WRITES)]
+                for number, name in enumerate(names):
+                    (made.worktrees[number % 100] / name).write_text("x")
+                    terminal.until(name)
+                    await asyncio.sleep(PACE)
+                told = terminal.yielded()
+                found.append(
+                    1000 * quantiles([terminal.shown[name] - told[name] for name in names], n=20)[-1]
+                )
+    return [Figure("from watchfiles' yield to the screen, p95, ms", "<", 10, found)]
+
+
+async def idle(stage: Stage) -> list[Figure]:
+    """A full screen, whose ages grow."""
+    shares, most = [], []
+    with shop(100) as made:
+        for turn in range(stage.rounds):
+            with made.monitored() as terminal:
+                for number in range(30):
+                    (made.worktrees[number] / f"new{turn}{number:04}.").write_text("x")
+                terminal.until(f"new{turn}0029.")
+                await asyncio.sleep(10)  # the batches, and what follows from them
+                before, began = terminal.seconds(), time.monotonic()
+                await asyncio.sleep(IDLE)
+                shares.append(100 * (terminal.seconds() - before) / (time.monotonic() - began))
+                most.append(terminal.memory())
+    return [
+        Figure(f"100 worktrees, {IDLE:.0f} s without a change: % of a processor", "<", 1, shares),
+        Figure("the most memory it had, MB", "<", 80, most, ".0f"),
+    ]
+
+
+async def crowd(stage: Stage) -> list[Figure]:
+    """Each agent writes a file a quarter of a second, in one of its twenty worktrees after the other."""
+    lags, shares, most = [], [], []
+    with shop(CROWD) as made:
+        for turn in range(stage.rounds):
+            with made.monitored() as terminal:
+                expected = {each["branch_name"]: each["uncommitted_files_count"] for each in made.items()}
+
+                def work(agent: int, turn: int = turn) -> None:
+                    for step in range(TURNS):
+                        number = agent + AGENTS * (step % (CROWD // AGENTS))
+                        (made.worktrees[number] / f"work{turn}-{step}").write_text("x")
+                        time.sleep(0.25)
+
+                before, began = terminal.seconds(), time.monotonic()
+                with ThreadPoolExecutor(AGENTS) as threads:
+                    list(threads.map(work, range(AGENTS)))
+                ended = time.monotonic()
+                shares.append(100 * (terminal.seconds() - before) / (ended - began))
+                each_has = TURNS * AGENTS // CROWD
+                expected = {branch: files + each_has for branch, files in expected.items()}
+                wait(
+                    lambda expected=expected: (
+                        {  # type: ignore[misc]
+                            each["branch_name"]: each["uncommitted_files_count"] for each in made.items()
+                        }
+                        == expected
+                    )
+                )
+                lags.append(time.monotonic() - ended)
+                most.append(terminal.memory())
+    what = f"{AGENTS} agents write {4 * AGENTS} files a second in {CROWD:,} worktrees"
+    return [
+        Figure(f"{what}: s from the last write until the server has every worktree's state", "<", 30, lags),
+        Figure("the processor meanwhile, git's part with it, %", "<", 100, shares, ".0f"),
+        Figure("the most memory it had, MB", "<", 160, most, ".0f"),
+    ]
+
+
+ROWS = {"screen": screen, "idle": idle, "crowd": crowd}
+
+
+@dataclass(frozen=True)
+class Alone:
+    rounds: int = 1
+
+
+if __name__ == "__main__":
+    figures = [figure for name in sys.argv[1:] or ROWS for figure in uvloop.run(ROWS[name](Alone()))]
+    print(table(["", "goal", "least", "median", "most", ""], [each.row() for each in figures]))
