@@ -123,6 +123,7 @@ class View:
         styles = {name: Style.parse(name) for name in (HEADER, WARNING, NOTE)}
         terminal = console()
         drawn: object = None
+        size = terminal.size
         with Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
                 with self.changed:
@@ -137,10 +138,13 @@ class View:
                     for sentence, style in said
                     for line in Text(sentence).wrap(terminal, width)
                 ]
-                below.append((_fit(title, width), styles[NOTE]))
+                below = [*below[-(terminal.height // 2) :], (_fit(title, width), styles[NOTE])]
                 rows = self.rows(terminal.height - 2 - len(below))
+                if terminal.size != size:
+                    terminal.clear()  # what was drawn lies elsewhere now
                 if (rows, below, terminal.size) != drawn:
-                    drawn = rows, below, terminal.size
+                    size = terminal.size
+                    drawn = rows, below, size
                     table = [(_row(row, width), None) for row in rows]
                     head = (_row(("worktree", "agent", "  file", "age"), width), styles[HEADER])
                     live.update(Screenful([head, *table, *below]), refresh=True)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,10 +66,11 @@ def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 class Running:
     """A monitor, and what it has said: lines of JSON, or with `plain` of text, and on stderr."""
 
-    def __init__(self, *arguments: str, plain: bool = False) -> None:
+    def __init__(self, *arguments: str, plain: bool = False, within: tuple[str, ...] = ()) -> None:
         self.plain = plain
+        command = [*within, sys.executable, "-m", "imi", "monitor", *arguments]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "imi", "monitor", *arguments, *([] if plain else ["--json"])],
+            [*command, *([] if plain else ["--json"])],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -119,8 +121,8 @@ Start = Callable[..., Running]
 def start() -> Iterator[Start]:
     begun: list[Running] = []
 
-    def begin(*arguments: str, plain: bool = False) -> Running:
-        begun.append(Running(*arguments, plain=plain))
+    def begin(*arguments: str, **options: Any) -> Running:
+        begun.append(Running(*arguments, **options))
         return begun[-1]
 
     yield begin
@@ -522,6 +524,22 @@ def test_all_projects_of_this_machine(
     assert str(root / "feat-pay") in alone.of("watching")[0]["worktrees"]
     alone.end()
     assert "worktrees of other projects are not known" in alone.of("note")[0]["message"]
+
+
+FEW = ("unshare", "-Ur", "sh", "-c", 'echo 8 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")
+
+
+def test_out_of_watches_it_says_so_and_goes_on(root: Path, start: Start, activities: Activities) -> None:
+    if not shutil.which("unshare") or subprocess.run([*FEW, "true"], check=False).returncode:
+        pytest.skip("needs user namespaces")
+    for number in range(10):
+        (root / f"feat-login/d{number}").mkdir()
+    running = start(within=FEW)
+    (root / "feat-login/d7/new").write_text("x")
+    running.until(lambda: ("feat-login", "added", "d7/new") in running.changes())
+    running.end()
+    assert "fs.inotify.max_user_watches" in running.of("note")[0]["message"]
+    assert paths(activities(root / "feat-login")) == {"d7/new"}
 
 
 def test_what_is_refused(imi: Imi, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
