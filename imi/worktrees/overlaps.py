@@ -56,12 +56,13 @@ class Overlaps:
         self.told: dict[object, datetime] = {}
 
     def touch(self, repository: Path, path: str, touch: Touch) -> list[Overlap]:
-        """Take in a touch of this machine; its overlaps that have not been told."""
+        """Take in a touch of this machine; its overlaps with other worktrees that have not been told. Of one
+        worktree's agents the server knows better: a claim may be newer than what is known here."""
         key = repository, path
         others = [
             each
             for each in self.touches.pop(key, [])
-            if touch.at - each.at <= WINDOW and (each.place, each.agent) != (touch.place, touch.agent)
+            if touch.at - each.at <= WINDOW and each.place != touch.place
         ]
         self.touches[key] = [*others, touch]
         if len(self.touches) > KEPT:

@@ -101,7 +101,8 @@ class Reporter:
 
     def _activities(self, watched: Watched, branch: str, batch: list[Activity]) -> list[dict[str, Any]]:
         left_out = ignored(watched.root, [each.path for each in batch if each.path])
-        agent = self.holders.of(watched.project, branch) or self.api.actor
+        known = self.holders.of if self.away else self.holders.now
+        agent = known(watched.project, branch) or self.api.actor
         return [_activity(each, agent) for each in batch if each.path not in left_out]
 
     def _is_known(self, seen: Facts) -> bool:

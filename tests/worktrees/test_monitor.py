@@ -62,7 +62,8 @@ def test_two_worktrees_and_two_agents_overlap_within_the_window() -> None:
     assert seen.touch(Path("/other"), "a", touch("feat-pay", "ada", 1)) == []
     (own,) = seen.touch(SHOP, "a", touch("feat-pay", "ada", 2))
     assert (own.first.name, own.last.name) == ("feat-login", "feat-pay")
-    (handed,) = seen.touch(SHOP, "b", touch("feat-pay", "codex-2", 3))
+    assert seen.touch(SHOP, "b", touch("feat-pay", "codex-2", 3)) == []
+    (handed,) = seen.among(SHOP, "b", [touch("feat-pay", "codex-2", 3), touch("feat-pay", "ada", 1)])
     assert (handed.first.agent, handed.last.agent) == ("ada", "codex-2")
     assert seen.touch(SHOP, "b", touch("feat-login", "ada", 62)) != []
     assert seen.touch(SHOP, "c", touch("feat-login", "ada", 0)) == []
