@@ -26,7 +26,7 @@ from imi.worktrees.roster import Roster
 from imi.worktrees.watching import Change, Watcher
 
 LOOK, AGAIN, ASK, OVERLAPS, MINUTE = 1.0, 5.0, 15.0, 3.0, 60.0  # seconds
-FIRST = 10  # worktrees whose state is read in one look, after the start
+FIRST = 20  # worktrees whose state is read in one look, after the start
 PAGE = 100
 FILES = ("added", "modified", "deleted")
 

@@ -48,6 +48,7 @@ class Reporter:
         self.told: dict[Path, tuple[Facts, float]] = {}
         self.untold: set[Path] = set()  # worktrees of whose state the server has not heard
         self.delivered: set[Path] = set()  # repositories of which it has heard something new
+        self.fetched: set[tuple[Path, str]] = set()  # repositories, and their remotes' trunks
         self.away = False
         self.lock = threading.Lock()  # of deliveries, and of what is said of them
         self.end = float("inf")
@@ -63,7 +64,8 @@ class Reporter:
         if watched is None or not watched.project.remote or not self.reports():
             return
         try:
-            seen = facts.read(worktree, trunk_of(watched.project), sync.linked(watched.project, worktree))
+            trunk = self._trunk(watched.project)
+            seen = facts.read(worktree, trunk, sync.linked(watched.project, worktree))
         except (GitError, ConfigError) as error:
             if worktree.is_dir():
                 self.say(f"{worktree.name}: {error}")
@@ -104,6 +106,16 @@ class Reporter:
         known = self.holders.of if self.away else self.holders.now
         agent = known(watched.project, branch) or self.api.actor
         return [_activity(each, agent) for each in batch if each.path not in left_out]
+
+    def _trunk(self, project: Project) -> str:
+        """The reference that worktrees are compared with: the remote's trunk once it was fetched."""
+        tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
+        if (project.repository, tracking) in self.fetched:
+            return tracking
+        if project.remote_name and git.refs(project.repository, tracking):
+            self.fetched.add((project.repository, tracking))
+            return tracking
+        return f"refs/heads/{project.trunk}"
 
     def _is_known(self, seen: Facts) -> bool:
         """Whether the server has just had the same."""
@@ -152,14 +164,6 @@ def _activity(done: Activity, agent: str) -> dict[str, Any]:
     if len(path) > LONGEST:
         return activity | {"details": details | {"end_of_path": path[-LONGEST:]}}
     return activity | {"path": path, "details": details}
-
-
-def trunk_of(project: Project) -> str:
-    """The reference that worktrees are compared with: the remote's trunk if it was ever fetched."""
-    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
-    if project.remote_name and git.refs(project.repository, tracking):
-        return tracking
-    return f"refs/heads/{project.trunk}"
 
 
 def ignored(root: Path, paths: list[str]) -> set[str]:
