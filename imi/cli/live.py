@@ -48,8 +48,8 @@ class View:
             self.dirty = True
             self.drawer = threading.Thread(target=self._draw, name="imi-live", daemon=True)
             self.drawer.start()
-        else:
-            note(self.title())
+        elif title := self.title():
+            note(title)
         return self
 
     def __exit__(self, *exception: object) -> None:

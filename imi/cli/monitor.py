@@ -54,8 +54,8 @@ def monitor(
 
     Lines of --json: {"type":"watching","worktrees":[path],"reports":bool},
     {"type":"change","at","worktree","path","change","agent_id"},
-    {"type":"warning","path","touches":[{"at","agent_id","worktree"}]} and {"type":"note","message"}. With
-    --daemon or --stop it is one document: {"pid","log_file"}, {"pid"}.
+    {"type":"warning","project","path","touches":[{"at","agent_id","worktree"}]} and
+    {"type":"note","message"}. With --daemon or --stop it is one document: {"pid","log_file"}, {"pid"}.
     """
     from imi.cli.client import connect
     from imi.cli.worktrees import failures

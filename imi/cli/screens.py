@@ -70,7 +70,9 @@ class Lines:
                 {"at": touch.at.isoformat(), "agent_id": touch.agent, "worktree": touch.name}
                 for touch in (each.first, each.last)
             ]
-            print_json({"type": "warning", "path": _text(Path(each.path)), "touches": touches})
+            project = _text(self.made.roster.listed[each.repository].project.root)
+            warning = {"type": "warning", "project": project, "path": _text(Path(each.path))}
+            print_json(warning | {"touches": touches})
 
     def say(self, sentence: str) -> None:
         """What went wrong, or is well again."""

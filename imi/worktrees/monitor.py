@@ -28,6 +28,7 @@ from imi.worktrees.watching import Change, Watcher
 LOOK, AGAIN, ASK, OVERLAPS, MINUTE = 1.0, 5.0, 15.0, 3.0, 60.0  # seconds
 FIRST = 20  # worktrees whose state is read in one look, after the start
 PAGE = 100
+NAMELESS = "the server is not told: without a remote (git remote add origin URL) it has no name"
 FILES = ("added", "modified", "deleted")
 
 
@@ -75,6 +76,9 @@ class Monitor:
         """Look for worktrees, which the watcher shall watch too, and report how each stands."""
         self.watcher, self.batcher = watcher, batcher
         self.unread = list(self.roster.watched)
+        for project in self.roster.projects:
+            if project.remote is None:
+                self.say(f"{project.root.name}: {NAMELESS}")
         self.thread.start()
 
     def stop(self) -> None:

@@ -27,6 +27,7 @@ from imi.worktrees.roster import Roster, Watched
 HEARTBEAT = 60.0  # seconds in which a state that is the same is not told again
 PATIENCE = 5.0  # seconds that the end waits for the server
 LONGEST = 2048  # characters of a path that the server takes
+STRANGER = "the server has no work in progress on its branch, so nothing is reported; imi reconcile adopts it"
 
 
 class Reporter:
@@ -49,6 +50,7 @@ class Reporter:
         self.untold: set[Path] = set()  # worktrees of whose state the server has not heard
         self.delivered: set[Path] = set()  # repositories of which it has heard something new
         self.fetched: set[tuple[Path, str]] = set()  # repositories, and their remotes' trunks
+        self.strangers: set[Path] = set()  # worktrees that the server has no work of, which was said
         self.away = False
         self.lock = threading.Lock()  # of deliveries, and of what is said of them
         self.end = float("inf")
@@ -136,6 +138,9 @@ class Reporter:
                 self.untold.discard(watched.root)
             elif answer:
                 self.delivered.add(watched.project.repository)
+            elif answer == {} and watched.root not in self.strangers:
+                self.strangers.add(watched.root)
+                self.say(f"{watched.root.name}: {STRANGER}")
 
     def _heard(self, notes: list[str]) -> None:
         """Say what came of a delivery: once that the server is away, and once that it is there again."""

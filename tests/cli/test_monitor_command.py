@@ -257,7 +257,7 @@ def test_an_agent_on_another_host_is_warned_of(imi: Imi, root: Path, origin: Pat
     (root / "feat-login/src/deep.py").write_text("x")
     running.until(lambda: bool(running.of("warning")))
     (warning,) = running.of("warning")
-    assert warning["path"] == "src/deep.py"
+    assert (warning["project"], warning["path"]) == (str(root), "src/deep.py")
     assert [(each["agent_id"], each["worktree"]) for each in warning["touches"]] == [
         ("codex-2", "fix/far on far-away"),
         ("ada", "feat-login"),
@@ -524,6 +524,27 @@ def test_all_projects_of_this_machine(
     assert str(root / "feat-pay") in alone.of("watching")[0]["worktrees"]
     alone.end()
     assert "worktrees of other projects are not known" in alone.of("note")[0]["message"]
+
+
+def test_what_the_server_cannot_be_told_is_said(
+    git: Git, root: Path, start: Start, activities: Activities
+) -> None:
+    trunk = root / "trunk-main"
+    git(trunk, "worktree", "add", "-q", "-b", "feat/by-hand", str(root / "feat-by-hand"))
+    running = start()
+    running.until(lambda: bool(running.of("note")))
+    (root / "feat-by-hand/new").write_text("x")
+    running.until(lambda: bool(running.changes()))
+    running.end()
+    (said,) = running.of("note")
+    assert said["message"].startswith("feat-by-hand: the server has no work in progress on its branch")
+    git(trunk, "remote", "remove", "origin")
+    nameless = start()
+    (root / "feat-login/new").write_text("x")
+    nameless.until(lambda: bool(nameless.changes()))
+    nameless.end()
+    assert "without a remote" in nameless.of("note")[0]["message"]
+    assert (activities(root / "feat-login"), spool.waiting()) == ([], [])
 
 
 FEW = ("unshare", "-Ur", "sh", "-c", 'echo 8 > /proc/sys/user/max_inotify_watches && exec "$@"', "sh")
