@@ -132,7 +132,8 @@ from pathlib import Path
 from imi.cli.live import View
 from imi.worktrees.watching import Change
 names = ["old", "evil\\x1b]0;x\\x07", "d/" * 60 + "long.py", "caf\\udce9", "newest"]
-with View(lambda worktree: None, 0.5) as view:
+with View(lambda worktree: None, 0.5, lambda: "watching") as view:
+    view.say("evil\\x1b[2J " + "word " * 30)
     for name in names:
         view.show([Change(Path("/w/feat-with-a-name-that-is-longer-than-its-column"), name, "added", datetime.now(UTC))])
 """
@@ -169,3 +170,5 @@ def test_on_a_terminal_of_80_columns_the_newest_is_first() -> None:
     ):
         assert part in row
         assert row.endswith("0s")
+    said = " ".join(table[6:9])
+    assert (said.count("word"), "evil\\x1b[2J" in said, table[9]) == (30, True, "watching")
