@@ -41,6 +41,13 @@ COMMANDS = {
         "doctor": ("doctor", "What works here and what does not, each with its remedy."),
         "sync": ("sync", "Link the files that all worktrees share."),
         "monitor": ("monitor", "Watch the worktrees: what changes, by whom, and warnings."),
+        "list": ("listing", "Every worktree: branch, state, owner, who holds it."),
+        "go": ("go", "The path of a worktree, from a few letters of its name."),
+        "status": ("status", "How a worktree stands, and who is at it."),
+        "claim": ("claiming", "Take the lease on a worktree's work."),
+        "release": ("claiming", "Give the lease on a worktree's work back."),
+        "run": ("running", "Run a command that holds the lease on its worktree."),
+        "shell-init": ("shell_init", "The function and completion for bash, zsh or fish."),
         "config": ("config_show", "The settings, and where each comes from."),
     },
     "The server": {

@@ -1,0 +1,96 @@
+"""Finding a worktree by some letters of its name, its branch or its path.
+
+The rules stand from the surest to the loosest; the first that fits anything decides, so a better fit wins and
+equal ones are ambiguous. Upper and lower case are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from imi.worktrees import known, layout
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import TRUNK, Worktree
+from imi.worktrees.names import KINDS
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder that can be gone to: a worktree, or with no branch a project's root or a detached head. `task`
+    is its name without its kind, `login` of feat-login."""
+
+    project: str
+    name: str
+    task: str
+    branch: str
+    path: Path
+
+
+Rule = Callable[[Place, str], bool]
+RULES: tuple[Rule, ...] = (
+    lambda place, query: query in (place.name, str(place.path).lower()),
+    lambda place, query: query in (place.branch, place.task),
+    lambda place, query: place.name.startswith(query) or place.task.startswith(query),
+    lambda place, query: place.branch.startswith(query),
+    lambda place, query: query in place.name or query in place.branch,
+    lambda place, query: is_subsequence(query, place.name) or is_subsequence(query, place.branch),
+    lambda place, query: query in str(place.path).lower(),
+    lambda place, query: is_subsequence(query, f"{place.project}/{place.name}"),
+)
+
+
+def is_subsequence(query: str, text: str) -> bool:
+    """Whether the query's letters stand in the text, in their order."""
+    letters = iter(text)
+    return all(letter in letters for letter in query)
+
+
+def matches(query: str, places: Iterable[Place]) -> list[Place]:
+    """The places that fit the query best, by path: one is the answer, several are ambiguous."""
+    query = query.lower().removesuffix("/")
+    there = sorted(places, key=lambda place: place.path)
+    found = ([place for place in there if rule(place, query)] for rule in RULES)
+    return next((fitting for fitting in found if fitting), [])
+
+
+def here(start: Path) -> tuple[Path, list[Place]]:
+    """The root of the project that `start` is in, and its places. Fails as layout.find does."""
+    project = layout.find(start)
+    known.remember(project)
+    return project.root, places(project.root, project.worktrees)
+
+
+def everywhere() -> list[Place]:
+    """The places of all projects that are known on this machine, the roots among them."""
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return [place for found in threads.map(_of_project, known.projects()) for place in found]
+
+
+def places(root: Path, worktrees: Iterable[Worktree]) -> list[Place]:
+    """The folders of a project's worktrees that are there."""
+    return [
+        Place(root.name.lower(), each.path.name.lower(), task(each.path), (each.branch or "").lower(), each.path)
+        for each in worktrees
+        if not each.bare and not each.prunable
+    ]
+
+
+def task(path: Path) -> str:
+    """A folder's name without the prefix of its kind."""
+    name = path.name.lower()
+    prefixes = (TRUNK, *(kind.folder for kind in KINDS.values()))
+    return next((name.removeprefix(each) for each in prefixes if name.startswith(each)), name)
+
+
+def _of_project(project: tuple[Path, Path]) -> list[Place]:
+    root, repository = project
+    try:
+        found = places(root, layout.worktrees(repository))
+    except GitError:
+        return []
+    return [Place(root.name.lower(), root.name.lower(), root.name.lower(), "", root), *found]
