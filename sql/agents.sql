@@ -118,6 +118,47 @@ end
 $$;
 comment on function api.activity_report is 'POST /api/v1/activities: what was touched, each with the reporter''s own id';
 
+create or replace function api.activity_list(
+  p_work_item_id uuid,
+  p_window_seconds integer default null,
+  p_offset integer default null,
+  p_limit integer default null,
+  out status integer,
+  out body json
+)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_since timestamptz := logic.now() - make_interval(secs => coalesce(p_window_seconds, 3600));
+begin
+  if not exists (select from imi.work_items where work_items.id = p_work_item_id) then
+    status := 404;
+    body := logic.not_found('Work item', 'work_item_id', p_work_item_id::text);
+    return;
+  end if;
+  status := 200;
+  body := logic.page(
+    array(
+      select row_to_json(activity)
+      from (
+        select id, work_item_id, agent_id, activity_type, path, details, occurred_at from imi.activities
+        where activities.work_item_id = p_work_item_id and activities.occurred_at >= v_since
+        order by activities.occurred_at desc, activities.id
+        offset coalesce(p_offset, 0) limit coalesce(p_limit, 100)
+      ) as activity),
+    (
+      select count(*) from imi.activities
+      where activities.work_item_id = p_work_item_id and activities.occurred_at >= v_since
+    ),
+    p_offset, p_limit);
+end
+$$;
+comment on function api.activity_list is
+  'GET /api/v1/work/{work_item_id}/activities: what was done to it within the window that ends now, newest first';
+
 create or replace function api.conflict_list(
   p_project_id uuid default null,
   p_window_seconds integer default null,

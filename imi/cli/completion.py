@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def worktrees(incomplete: str) -> list[str]:
-    """The folders of this project's worktrees that begin with what is typed; none where there is no project."""
-    from imi.cli.outcome import Failure
-    from imi.cli.worktrees import failures
+    """The folders of this project's worktrees that begin so; none where there is no project."""
+    from imi.config import ConfigError
     from imi.worktrees import layout
+    from imi.worktrees.git import GitError
+    from imi.worktrees.names import LayoutError
 
     try:
-        with failures():
-            found = layout.find(Path.cwd()).worktrees
-    except Failure:
+        found = layout.find(Path.cwd()).worktrees
+    except (LayoutError, GitError, ConfigError):
         return []
     names = (each.path.name for each in found if not each.bare and not each.prunable)
     return [name for name in names if name.startswith(incomplete) and name.isprintable()]

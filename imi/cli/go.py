@@ -10,7 +10,9 @@ import typer
 from imi.cli.command import command, group
 from imi.cli.completion import worktrees
 from imi.cli.outcome import CONFLICT, NOT_FOUND, Failure
-from imi.cli.worktrees import failures
+from imi.config import ConfigError
+from imi.worktrees.git import GitError
+from imi.worktrees.names import LayoutError
 
 app = group("The way to a worktree.")
 SHOWN = 10
@@ -31,26 +33,36 @@ def go(
     """Print the path of a worktree; with the function of `imi shell-init`, go there.
 
     It is looked for in this project, then in every project that imi has met on this machine. The best fit
-    wins: the whole name or path, the whole branch or task, the beginning of a name, of a branch, letters within
-    either, letters in that order, letters of the path. If several fit as well, they are named (exit 4).
+    wins: the whole name or path, the whole branch or task, the beginning of a name, of a branch, letters
+    within either, letters in that order, letters of the path. If several fit as well, they are named (exit
+    4).
     """
-    from imi.worktrees import finding
-    from imi.worktrees.layout import NoProjectError
+    try:
+        found = _found(query)
+    except (LayoutError, GitError, ConfigError) as error:
+        from imi.cli.worktrees import failures  # all that makes worktrees: half of the time there is
 
-    with failures():
-        try:
-            root, near = finding.here(Path.cwd())
-        except NoProjectError:
-            if not query:
-                raise
-            root, near = None, []
-        if not query:
-            return {"path": str(root)}
-        found = finding.matches(query, near) or finding.matches(query, finding.everywhere())
+        with failures():
+            raise error
     if not found:
         raise Failure("NOT_FOUND", f"no worktree fits {query}", "imi list shows all", NOT_FOUND)
     if len(found) > 1:
-        shown = ", ".join(str(place.path) for place in found[:SHOWN])
+        shown = ", ".join(str(path) for path in found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise Failure("CONFLICT", f"{query} may be one of {shown}{more}", "say more of it", CONFLICT)
-    return {"path": str(found[0].path)}
+    return {"path": str(found[0])}
+
+
+def _found(query: str | None) -> list[Path]:
+    from imi.worktrees import finding
+    from imi.worktrees.layout import NoProjectError
+
+    near: list[finding.Place] = []
+    try:
+        root, near = finding.here(Path.cwd())
+        if not query:
+            return [root]
+    except NoProjectError:
+        if not query:
+            raise
+    return finding.matches(query, near) or finding.matches(query, finding.everywhere())

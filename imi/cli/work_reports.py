@@ -1,4 +1,4 @@
-"""`imi work report` and `activity`: what scripts and hooks tell about work."""
+"""`imi work report`, `activity` and `activities`: what scripts and hooks tell about work."""
 
 import uuid
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from imi.cli.arguments import FencingToken, Metadata, Project, WorkItem, given
-from imi.cli.client import Api
+from imi.cli.arguments import Everything, FencingToken, Limit, Metadata, Offset, Project, WorkItem, given
+from imi.cli.client import Api, segment
 from imi.cli.command import command, group
 from imi.cli.outcome import usage
-from imi.cli.render import record
+from imi.cli.render import Column, moment, page, record
 
 app = group("Reports about work items; commands of `imi work`.")
 
@@ -76,6 +76,40 @@ def report(
     reported |= given(observed_at=observed_at, fencing_token=fencing_token)
     named = {"project_id": api.project_id(project), "branch_name": branch}
     return api.patch("/work/git-state", named | reported)
+
+
+def who(activity: Any) -> str:
+    """Who did it."""
+    return activity["agent_id"] or "nobody named"
+
+
+ACTIVITIES = (
+    Column("at", lambda activity: moment(activity["occurred_at"])),
+    Column("agent", who, cut=True),
+    Column("did", "activity_type"),
+    Column("file", "path", cut=True),
+)
+
+
+@command(
+    app,
+    "activities",
+    example="imi work activities WORK_ITEM --window 86400",
+    show=page(*ACTIVITIES),
+)
+def activities(
+    api: Api,
+    work_item: WorkItem,
+    window: Annotated[
+        int, typer.Option(min=1, max=604800, metavar="SECONDS", help="Within so many seconds up to now.")
+    ] = 3600,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    everything: Everything = False,
+) -> Any:
+    """List what was done to a work item of late, newest first."""
+    path = f"/work/{segment(work_item)}/activities"
+    return api.list(path, everything, limit, offset, window_seconds=window)
 
 
 @command(

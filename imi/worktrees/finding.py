@@ -7,7 +7,6 @@ equal ones are ambiguous. Upper and lower case are one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +49,11 @@ def is_subsequence(query: str, text: str) -> bool:
     return all(letter in letters for letter in query)
 
 
-def matches(query: str, places: Iterable[Place]) -> list[Place]:
-    """The places that fit the query best, by path: one is the answer, several are ambiguous."""
+def matches(query: str, places: Iterable[Place]) -> list[Path]:
+    """The folders that fit the query best, by path: one is the answer, several are ambiguous."""
     query = query.lower().removesuffix("/")
-    there = sorted(places, key=lambda place: place.path)
-    found = ([place for place in there if rule(place, query)] for rule in RULES)
+    there = sorted({place.path: place for place in places}.values(), key=lambda place: place.path)
+    found = ([place.path for place in there if rule(place, query)] for rule in RULES)
     return next((fitting for fitting in found if fitting), [])
 
 
@@ -67,6 +66,8 @@ def here(start: Path) -> tuple[Path, list[Place]]:
 
 def everywhere() -> list[Place]:
     """The places of all projects that are known on this machine, the roots among them."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(AT_ONCE) as threads:
         return [place for found in threads.map(_of_project, known.projects()) for place in found]
 
@@ -74,7 +75,9 @@ def everywhere() -> list[Place]:
 def places(root: Path, worktrees: Iterable[Worktree]) -> list[Place]:
     """The folders of a project's worktrees that are there."""
     return [
-        Place(root.name.lower(), each.path.name.lower(), task(each.path), (each.branch or "").lower(), each.path)
+        Place(
+            root.name.lower(), each.path.name.lower(), task(each.path), (each.branch or "").lower(), each.path
+        )
         for each in worktrees
         if not each.bare and not each.prunable
     ]

@@ -75,6 +75,7 @@ COMMANDS = {
     "agent_list": "agents list",
     "conflict_list": "conflicts",
     "activity_report": "work activity {work} file_change --path a.py",
+    "activity_list": "work activities {work}",
     "stats_get": "stats",
     "api_key_create": "keys create reached",
     "api_key_list": "keys list",

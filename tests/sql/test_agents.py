@@ -197,6 +197,24 @@ async def test_old_activities_cost_a_conflict_list_nothing(db, call, item):
     assert after["idx_tup_fetch"] - before["idx_tup_fetch"] < 10
 
 
+async def test_activities_of_a_work_item_are_those_of_late_newest_first(call, item, other, report, noon):
+    await report(
+        {"agent_id": "ada", "path": "old", "occurred_at": ago(3601)},
+        {"agent_id": "ada", "path": "a.py", "occurred_at": ago(3600)},
+        {"agent_id": "bob", "path": "b.py", "details": {"lines": 3}, "occurred_at": ago(1)},
+        {"path": "elsewhere", "work_item_id": other["id"]},
+    )
+    answer = await call("api.activity_list", work_item_id=item["id"])
+    assert (answer["status"], answer["body"]["total"]) == (200, 2)
+    newest, oldest = answer["body"]["items"]
+    assert (newest["agent_id"], newest["path"], newest["details"]) == ("bob", "b.py", {"lines": 3})
+    assert (oldest["path"], oldest["work_item_id"]) == ("a.py", item["id"])
+    page = (await call("api.activity_list", work_item_id=item["id"], window_seconds=4000, offset=2))["body"]
+    assert (page["total"], [each["path"] for each in page["items"]]) == (3, ["old"])
+    missing = await call("api.activity_list", work_item_id=uuid.uuid4())
+    assert (missing["status"], missing["body"]["detail"]["code"]) == (404, "NOT_FOUND")
+
+
 async def test_a_heartbeat_waits_for_nobody(connect):
     holder, other = [await connect() for _ in range(2)]
     await other.execute("insert into imi.agents (id, last_seen) values ('busy', now() - interval '1 hour')")
