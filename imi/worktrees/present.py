@@ -1,0 +1,65 @@
+"""The present: how worktrees stand, read from git now, in the words of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from imi.worktrees import facts, git, sync
+from imi.worktrees.facts import Facts
+from imi.worktrees.git import GitError
+from imi.worktrees.layout import Project
+
+AT_ONCE = 4
+
+
+def trunk_ref(project: Project) -> str:
+    """What worktrees are compared with: the remote's trunk if it was ever fetched, else the local one."""
+    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
+    if project.remote_name and git.refs(project.repository, tracking):
+        return tracking
+    return f"refs/heads/{project.trunk}"
+
+
+def read(project: Project, folder: Path) -> Facts:
+    """The facts of one worktree, sync's links left out. GitError says why there are none."""
+    return facts.read(folder, trunk_ref(project), sync.linked(project, folder))
+
+
+def read_all(wanted: Sequence[tuple[Project, Path]]) -> list[Facts | None]:
+    """The facts of many, in their order; None for one that cannot be read."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    trunks = {project.root: trunk_ref(project) for project, _ in wanted}
+
+    def one(project: Project, folder: Path) -> Facts | None:
+        try:
+            return facts.read(folder, trunks[project.root], sync.linked(project, folder))
+        except GitError:
+            return None
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        return list(threads.map(one, *zip(*wanted, strict=True))) if wanted else []
+
+
+def status(read: Facts) -> str:
+    """A worktree's status by the registry's rule for a work item."""
+    if read.dirty or read.untracked:
+        return "uncommitted"
+    if read.ahead and read.behind:
+        return "diverged"
+    return "ahead" if read.ahead else "behind" if read.behind else "clean"
+
+
+def document(read: Facts) -> dict[str, Any]:
+    """The facts that a work item has too, by the names of `imi list`."""
+    return {
+        "branch": read.branch,
+        "status": status(read),
+        "ahead": read.ahead,
+        "behind": read.behind,
+        "dirty": read.dirty + read.untracked,
+        "observed_at": read.observed_at.isoformat(),
+        "changed_at": read.commit.committed_at.isoformat() if read.commit else None,
+    }
