@@ -1,5 +1,6 @@
 """`imi work claim`, `renew` and `release`: who holds a work item."""
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -17,21 +18,38 @@ def held(claim: dict[str, Any]) -> str:
     return f"{claim['agent_id']} until {moment(claim['lease_until'])}, token {claim['fencing_token']}"
 
 
-def _show_claim(item: dict[str, Any]) -> str:
+def show_claim(item: dict[str, Any]) -> str:
+    """A claimed work item in words."""
     return f"{item['branch_name']} is held by {held(item['claim'])}"
 
 
-Ttl = Annotated[int, typer.Option(min=30, max=86400, help="Seconds that the lease holds.")]
+def _seconds(text: Any) -> int:
+    found = re.fullmatch(r"([0-9]{1,5})([smh]?)", str(text))
+    seconds = int(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if not 30 <= seconds <= 86400:
+        raise typer.BadParameter("not a time from 30s to 24h, such as 90s, 30m or 2h")
+    return seconds
 
 
-@command(app, "claim", example="imi work claim WORK_ITEM --agent claude-7 --ttl 3600", show=_show_claim)
+Ttl = Annotated[
+    int,
+    typer.Option(
+        parser=_seconds,
+        metavar="TIME",
+        help="How long the lease holds: 90s, 30m, 2h; a number alone is seconds.  [default: 30m]",
+        show_default=False,
+    ),
+]
+
+
+@command(app, "claim", example="imi work claim WORK_ITEM --agent claude-7 --ttl 1h", show=show_claim)
 def claim(api: Api, work_item: WorkItem, ttl: Ttl = 1800) -> Any:
     """Take a lease on a work item for --agent. Refused (exit 4) while another holds it."""
     body = {"agent_id": api.actor, "ttl_seconds": ttl}
     return api.post(f"/work/{segment(work_item)}/claim", body)
 
 
-@command(app, "renew", example="imi work renew WORK_ITEM --agent claude-7", show=_show_claim)
+@command(app, "renew", example="imi work renew WORK_ITEM --agent claude-7", show=show_claim)
 def renew(api: Api, work_item: WorkItem, ttl: Ttl = 1800, fencing_token: FencingToken = None) -> Any:
     """Make a lease of --agent last on from now. Refused (exit 4) when it has been lost."""
     body = given(agent_id=api.actor, ttl_seconds=ttl, fencing_token=fencing_token)

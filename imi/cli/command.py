@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from imi.cli.outcome import FAILED, Failure
+from imi.cli.outcome import Failure
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Show = Callable[[Any], Any]
@@ -93,12 +93,12 @@ def command(
     example: str,
     show: Show,
     add: Callable[[Any, Any], None] | None = None,
-    failed: Callable[[Any], bool] = lambda data: False,
+    failed: Callable[[Any], int] = lambda data: 0,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as `name` of `app`. Its docstring is the help, `example` stands below;
     `show` draws its data for people, and `add` gets the Api and that data, to add what only people need.
-    `failed` tells from the data whether the command failed nevertheless. The function itself is returned
-    unchanged."""
+    `failed` tells from the data whether the command failed nevertheless: its exit code, or True for 1. The
+    function itself is returned unchanged."""
 
     def register(function: Function) -> Function:
         own = list(inspect.signature(function, eval_str=True).parameters.values())
@@ -123,7 +123,7 @@ def command(
 
                 show_on_stdout(show(data))
             if failed(data):
-                raise typer.Exit(FAILED)
+                raise typer.Exit(int(failed(data)))
 
         run.__doc__ = function.__doc__
         signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in own[with_api:]] + shared)

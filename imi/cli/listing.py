@@ -130,7 +130,8 @@ def _projects(everything: bool) -> list[Project]:
 def _asked(
     api: Api, project: Project | None, notes: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The server's worktrees (of one project, or all) and their work items by id; what waits is told."""
+    """The server's worktrees, of one project or all, and their work items by id. What waits in the spool is
+    told first."""
     from imi.worktrees import delivery, spool
 
     if project and project.remote is None:
