@@ -51,7 +51,7 @@ def registered(api: Api, worktree: Worktree) -> dict[str, Any] | None:
 
 
 def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list[str]]:
-    """The id of a worktree's work item, after what waits to be told, and sentences. Failure: there is none."""
+    """The id of a worktree's work item, after what waits is told, and sentences. Failure says why not."""
     from imi.worktrees import delivery, spool
 
     name = worktree.path.name

@@ -92,11 +92,16 @@ class Lease:
         return dict(claims.renew(self.api, self.item["id"], self.ttl, token))
 
 
+def _show(data: dict[str, Any]) -> None:
+    for sentence in data["notes"]:
+        note(f"imi run: {sentence}")
+
+
 @command(
     app,
     "run",
     example="imi run --agent claude-7 -- make test",
-    show=lambda data: [note(f"imi run: {sentence}") for sentence in data["notes"]] and None,
+    show=_show,
     failed=lambda data: data["exit_code"],
 )
 def run(
@@ -111,9 +116,9 @@ def run(
 
     The command gets IMI_AGENT and IMI_WORK_ITEM, this terminal and its signals. The lease is renewed as long
     as it runs and given back when it ends; its end is reported as an activity: the program's name, the exit
-    code and the seconds. Refused (exit 4) while another holds the lease. Without the server it runs unclaimed.
-    A lease that was lost is said on stderr, and the command goes on. If imi run itself is killed (-9), the
-    lease ends by itself. Exit codes 126 and 127: it cannot be run, or is not there.
+    code and the seconds. Refused (exit 4) while another holds the lease; without the server it runs
+    unclaimed. A lease that was lost is said on stderr, and the command goes on. If imi run itself is killed
+    (-9), the lease ends by itself. Exit codes 126 and 127: it cannot be run, or is not there.
 
     With --json the command's output goes to stderr: {exit_code, seconds, work_item_id, claim, notes}.
     """
