@@ -22,6 +22,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, UNREACHABLE, Failure
 from imi.cli.render import moment, note
+from imi.worktrees import spool
 from imi.worktrees.layout import Project
 
 app = group("Commands that hold the lease on their worktree.")
@@ -92,16 +93,11 @@ class Lease:
         return dict(claims.renew(self.api, self.item["id"], self.ttl, token))
 
 
-def _show(data: dict[str, Any]) -> None:
-    for sentence in data["notes"]:
-        note(f"imi run: {sentence}")
-
-
 @command(
     app,
     "run",
     example="imi run --agent claude-7 -- make test",
-    show=_show,
+    show=lambda data: None,
     failed=lambda data: data["exit_code"],
 )
 def run(
@@ -123,6 +119,7 @@ def run(
     With --json the command's output goes to stderr: {exit_code, seconds, work_item_id, claim, notes}.
     """
     api.prepare()
+    as_json = bool(context.params["as_json"])
     project, worktree = claiming.named(None)
     notes: list[str] = []
     lease: Lease | None = None
@@ -135,35 +132,44 @@ def run(
     except Failure as failure:
         if failure.exit_code != UNREACHABLE:
             raise
-        note(f"imi run: it is not claimed: {failure.message}")
+        notes.append(f"it is not claimed, and its end is reported later: {failure.message}")
+    if not as_json:
+        _say(notes)
+    environment = _environment(api, lease)
     began = time.monotonic()
-    occurred_at = datetime.now(UTC)
-    try:
-        code = _run(arguments, _environment(api, lease), sys.stderr if context.params["as_json"] else None)
-    finally:
-        notes += lease.end() if lease else []
-    seconds = round(time.monotonic() - began, 3)
-    done = {
-        "id": str(uuid.uuid4()),
-        "activity_type": "command",
-        "occurred_at": max(occurred_at, datetime.now(UTC)).isoformat(),
-        "details": {"program": Path(arguments[0]).name, "exit_code": code, "seconds": seconds},
-    }
-    notes += _report(api, project, lease.item["branch_name"] if lease else worktree.branch, done)
+    with _signals() as received:
+        try:
+            code = _run(arguments, environment, sys.stderr if as_json else None, received)
+            seconds = round(time.monotonic() - began, 3)
+        finally:
+            ended = lease.end() if lease else []
+        branch = lease.item["branch_name"] if lease else worktree.branch
+        details = {"program": Path(arguments[0]).name, "exit_code": code, "seconds": seconds}
+        told = _report(api, project, branch, details)
+    ended += told if lease or not spool.waiting() else []  # that the server is away was said
+    if not as_json:
+        _say(ended)
     return {
         "exit_code": code,
         "seconds": seconds,
         "work_item_id": lease and lease.item["id"],
         "claim": lease and lease.item["claim"],
-        "notes": notes,
+        "notes": notes + ended,
     }
 
 
-def _report(api: Api, project: Project, branch: str | None, done: dict[str, Any]) -> list[str]:
+def _say(notes: list[str]) -> None:
+    for sentence in notes:
+        note(f"imi run: {sentence}")
+
+
+def _report(api: Api, project: Project, branch: str | None, details: dict[str, Any]) -> list[str]:
     from imi.worktrees import delivery, report
 
     if project.remote is None or branch is None:
         return []
+    now = datetime.now(UTC).isoformat()
+    done = {"id": str(uuid.uuid4()), "activity_type": "command", "occurred_at": now, "details": details}
     return delivery.tell(api, "activities", report.activities_body(project, branch, [done]))[1]
 
 
@@ -172,16 +178,15 @@ def _environment(api: Api, lease: Lease | None) -> dict[str, str]:
     return inherited | {"IMI_AGENT": api.actor} | ({"IMI_WORK_ITEM": lease.item["id"]} if lease else {})
 
 
-def _run(arguments: Sequence[str], environment: dict[str, str], output: Any) -> int:
+def _run(arguments: Sequence[str], environment: dict[str, str], output: Any, received: _Received) -> int:
     """The command's exit code, as a shell tells it."""
-    with _signals() as received:
-        try:
-            child = subprocess.Popen(arguments, env=environment, stdout=output)
-        except OSError as error:
-            note(f"imi run: {arguments[0]}: {error.strerror}", style="bold red")
-            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
-        received.to(child)
-        code = child.wait()
+    try:
+        child = subprocess.Popen(arguments, env=environment, stdout=output)
+    except OSError as error:
+        note(f"imi run: {arguments[0]}: {error.strerror}", style="bold red")
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
+    received.to(child)
+    code = child.wait()
     return code if code >= 0 else 128 - code
 
 

@@ -78,14 +78,9 @@ def report(
     return api.patch("/work/git-state", named | reported)
 
 
-def who(activity: Any) -> str:
-    """Who did it."""
-    return activity["agent_id"] or "nobody named"
-
-
 ACTIVITIES = (
     Column("at", lambda activity: moment(activity["occurred_at"])),
-    Column("agent", who, cut=True),
+    Column("agent", "agent_id", cut=True),
     Column("did", "activity_type"),
     Column("file", "path", cut=True),
 )
