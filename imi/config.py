@@ -56,6 +56,7 @@ class Settings:
     repo_root: Path | None = None
     agent: str | None = None
     work_item: str | None = None
+    shell: str | None = None
     test_backend: str = "embedded"
     letta_base_url: str | None = None
     letta_api_key: str | None = field(default=None, repr=False)

@@ -58,7 +58,8 @@ COLUMNS = (
 ELSEWHERE = Column("host", "host", cut=True)
 
 
-def _show(data: dict[str, Any]) -> Any:
+def show(data: dict[str, Any]) -> Any:
+    """The table."""
     import socket
 
     for sentence in data["notes"]:
@@ -69,7 +70,7 @@ def _show(data: dict[str, Any]) -> Any:
     return table(data["items"], *shown) if data["items"] else "none"
 
 
-@command(app, "list", example="imi list --all", show=_show)
+@command(app, "list", example="imi list --all", show=show)
 def list_(
     api: Api,
     everything: Annotated[bool, typer.Option("--all", help="Of all projects, on every host.")] = False,

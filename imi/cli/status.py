@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imi.cli import claiming, claims
+from imi.cli import claiming, claims, listing
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.listing import since
-from imi.cli.outcome import Failure
+from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import note, record, table
 from imi.cli.reports import ACTIVITIES
 from imi.cli.trace import tables
@@ -22,11 +22,13 @@ NEWEST = 10
 """So many activities are shown; --json has all of the hour."""
 
 
-def _against(ahead: int | None, behind: int | None, what: str) -> str | None:
-    return None if ahead is None else f"+{ahead} -{behind} against {what}"
+def _against(name: str, ahead: int | None, behind: int | None) -> str | None:
+    return None if ahead is None else f"+{ahead} -{behind} against {name}"
 
 
 def _show(data: dict[str, Any]) -> Any:
+    if "items" in data:
+        return listing.show(data)
     from rich.console import Group
 
     for sentence in data["notes"]:
@@ -38,7 +40,7 @@ def _show(data: dict[str, Any]) -> Any:
         "branch": data["branch"] or "none: the head is detached",
         "status": data["status"],
         "commit": commit and f"{commit['hash'][:12]} {commit['subject']} ({since(commit['committed_at'])})",
-        "commits": _against(data["ahead"], data["behind"], data["trunk"]),
+        "commits": _against(data["trunk"], data["ahead"], data["behind"]),
         "upstream": upstream
         and (_against(upstream["ahead"], upstream["behind"], upstream["name"]) or "gone"),
         "files": f"{data['dirty']} changed, {data['untracked']} untracked",
@@ -70,19 +72,25 @@ def status(api: Api, name: claiming.Name = None) -> Any:
 
     Its branch, commit, commits against the trunk and the upstream, files, stashes, what git is in the middle
     of, when it was last modified; and from the server its owner, lease and links, and the agents and
-    activities of the last hour. Of all worktrees: imi list. With --json: these by name, times in RFC 3339;
-    work (the work item), agents and activities are null where the server was not asked; notes.
+    activities of the last hour. In the project's folder, of all worktrees: as imi list.
+
+    With --json: these by name; work (the work item), agents and activities are null where the server does not
+    know the worktree or was not reached; notes.
     """
     api.prepare()
     from imi.worktrees import delivery, git, present, report
 
-    project, worktree = claiming.named(name)
+    try:
+        project, worktree = claiming.named(name)
+    except Failure as failure:
+        if name or failure.exit_code != NOT_FOUND:
+            raise
+        return listing.list_(api)
     with failures():
         now = present.read(project, worktree.path)
         changed = [entry.path for entry in git.status(worktree.path).entries]
-    data = _facts(now, present.status(now), project.trunk)
-    data["modified_at"] = _modified(now, changed)
-    data |= {"path": report.text(worktree.path), "name": report.text(Path(worktree.path.name))}
+    data: dict[str, Any] = {"name": report.text(Path(worktree.path.name)), "path": report.text(worktree.path)}
+    data |= _facts(now, present.status(now), project.trunk) | {"modified_at": _modified(now, changed)}
     notes: list[str] = []
     told: dict[str, Any] | None = None
     if project.remote is None:
@@ -91,7 +99,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
         told = {}
     else:
         told, notes = delivery.tell(api, "git_state", report.git_state_body(project, now))
-    data |= {"work": None, "agents": None, "activities": None}
+    data |= dict.fromkeys(("work", "agents", "activities"))
     if told is not None:
         try:
             data |= _known(api, told.get("work_item_id") or _of_folder(api, worktree))
@@ -142,7 +150,7 @@ def _modified(now: Facts, changed: list[str]) -> str | None:
 
 def _of_folder(api: Api, worktree: Any) -> str | None:
     row = claiming.registered(api, worktree)
-    return row and row["work_item_id"]
+    return row["work_item_id"] if row else None
 
 
 def _known(api: Api, item_id: str | None) -> dict[str, Any]:
