@@ -65,8 +65,8 @@ def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list
     notes = delivery.deliver(api)[1] if spool.waiting() else []
     row = registered(api, worktree)
     if row is None or row["work_item_id"] is None:
-        hint = "register it: imi reconcile"
-        raise Failure("NOT_FOUND", f"the server does not know {name}", hint, NOT_FOUND)
+        what = "has no work item" if row else "is not known to the server"
+        raise Failure("NOT_FOUND", f"{name} {what}", "register it, on a branch: imi reconcile", NOT_FOUND)
     return str(row["work_item_id"]), notes
 
 

@@ -98,7 +98,13 @@ class Api:
             getattr(self, made).close()
 
     def call(
-        self, method: str, path: str, /, body: Any = None, headers: dict[str, str] | None = None, **query: Any
+        self,
+        method: str,
+        path: str,
+        /,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        **query: Any,
     ) -> Reply:
         """Send one request; query parameters that are None are left out, as is a body that is None."""
         if not self.is_light:
