@@ -1,7 +1,8 @@
 """Finding a worktree by some letters of its name, its branch or its path.
 
 The rules stand from the surest to the loosest; the first that fits anything decides, so a better fit wins and
-equal ones are ambiguous. Upper and lower case are one.
+equal ones are ambiguous. Upper and lower case are one. Every path begins alike, so letters of a path count
+only with a slash among them.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ RULES: tuple[Rule, ...] = (
     lambda place, query: place.branch.startswith(query),
     lambda place, query: query in place.name or query in place.branch,
     lambda place, query: is_subsequence(query, place.name) or is_subsequence(query, place.branch),
-    lambda place, query: query in str(place.path).lower(),
-    lambda place, query: is_subsequence(query, f"{place.project}/{place.name}"),
+    lambda place, query: "/" in query and query in str(place.path).lower(),
+    lambda place, query: "/" in query and is_subsequence(query, f"{place.project}/{place.name}"),
 )
 
 
@@ -65,7 +66,7 @@ def here(start: Path) -> tuple[Path, list[Place]]:
 
 
 def everywhere() -> list[Place]:
-    """The places of all projects that are known on this machine, the roots among them."""
+    """The places of all projects that are known on this machine."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -73,11 +74,10 @@ def everywhere() -> list[Place]:
 
 
 def places(root: Path, worktrees: Iterable[Worktree]) -> list[Place]:
-    """The folders of a project's worktrees that are there."""
-    return [
-        Place(
-            root.name.lower(), each.path.name.lower(), task(each.path), (each.branch or "").lower(), each.path
-        )
+    """A project's root, and the folders of its worktrees that are there."""
+    name = root.name.lower()
+    return [Place(name, name, name, "", root)] + [
+        Place(name, each.path.name.lower(), task(each.path), (each.branch or "").lower(), each.path)
         for each in worktrees
         if not each.bare and not each.prunable
     ]
@@ -93,7 +93,6 @@ def task(path: Path) -> str:
 def _of_project(project: tuple[Path, Path]) -> list[Place]:
     root, repository = project
     try:
-        found = places(root, layout.worktrees(repository))
+        return places(root, layout.worktrees(repository))
     except GitError:
         return []
-    return [Place(root.name.lower(), root.name.lower(), root.name.lower(), "", root), *found]
