@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+PLAIN = re.compile(r"[\w./@+,=-]+")
+"""Names that mean nothing but themselves to any shell; the others are for typing."""
 
 
 def worktrees(incomplete: str) -> list[str]:
@@ -17,4 +21,4 @@ def worktrees(incomplete: str) -> list[str]:
     except (LayoutError, GitError, ConfigError):
         return []
     names = (each.path.name for each in found if not each.bare and not each.prunable)
-    return [name for name in names if name.startswith(incomplete) and name.isprintable()]
+    return [name for name in names if name.startswith(incomplete) and PLAIN.fullmatch(name)]
