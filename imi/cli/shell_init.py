@@ -47,7 +47,7 @@ function imi {{
 function __imi_reconcile {{
   [ -z "$(command find {stamp} -mmin -60 2>/dev/null)" ] || return 0
   command mkdir -p {state} && command touch {stamp} || return 0
-  ({program} reconcile --quiet </dev/null >/dev/null 2>&1 &)
+  (command nohup {program} reconcile --quiet </dev/null >/dev/null 2>&1 &)
 }}
 """
 COMPLETIONS = {
@@ -101,7 +101,7 @@ end
 function __imi_reconcile
   test (count (command find {stamp} -mmin -60 2>/dev/null)) -eq 0; or return 0
   command mkdir -p {state}; and command touch {stamp}; or return 0
-  {program} reconcile --quiet </dev/null >/dev/null 2>&1 &
+  command nohup {program} reconcile --quiet </dev/null >/dev/null 2>&1 &
   disown
 end
 function __imi_complete
