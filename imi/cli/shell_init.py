@@ -17,6 +17,8 @@ app = group("iMi in a shell.")
 Shell = Literal["bash", "zsh", "fish"]
 GOING = ("go", "feat", "fix", "aiops", "devops", "exp", "review", "restore")
 """What prints the path of a folder to go to."""
+DETACHED = """sh -c 'trap "" HUP; "$@" </dev/null >/dev/null 2>&1 &' sh"""
+"""Runs what follows in the background, without the terminal and after its end."""
 
 # The x keeps the newlines that a folder may end in; with `function` no alias called imi is in the way.
 POSIX = """\
@@ -47,7 +49,7 @@ function imi {{
 function __imi_reconcile {{
   [ -z "$(command find {stamp} -mmin -60 2>/dev/null)" ] || return 0
   command mkdir -p {state} && command touch {stamp} || return 0
-  (command nohup {program} reconcile --quiet </dev/null >/dev/null 2>&1 &)
+  command {detached} {program} reconcile --quiet
 }}
 """
 COMPLETIONS = {
@@ -101,8 +103,7 @@ end
 function __imi_reconcile
   test (count (command find {stamp} -mmin -60 2>/dev/null)) -eq 0; or return 0
   command mkdir -p {state}; and command touch {stamp}; or return 0
-  command nohup {program} reconcile --quiet </dev/null >/dev/null 2>&1 &
-  disown
+  command {detached} {program} reconcile --quiet
 end
 function __imi_complete
   set -l imi_words (commandline -opc)
@@ -130,6 +131,7 @@ def script(shell: Shell) -> str:
     quote = _fish if shell == "fish" else shlex.quote
     values = {
         "shell": shell,
+        "detached": DETACHED,
         "program": " ".join(map(quote, program())),
         "state": quote(str(state)),
         "stamp": quote(str(state / "reconciled")),
