@@ -41,8 +41,7 @@ def _show(data: dict[str, Any]) -> Any:
         "status": data["status"],
         "commit": commit and f"{commit['hash'][:12]} {commit['subject']} ({since(commit['committed_at'])})",
         "commits": _against(data["trunk"], data["ahead"], data["behind"]),
-        "upstream": upstream
-        and (_against(upstream["ahead"], upstream["behind"], upstream["name"]) or "gone"),
+        "upstream": upstream and (_against(**upstream) or f"{upstream['name']} is gone"),
         "files": f"{data['dirty']} changed, {data['untracked']} untracked",
         "stashes": data["stashes"] or None,
         "in progress": data["operation"],

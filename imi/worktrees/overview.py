@@ -100,7 +100,7 @@ def rows(
     for row, found in zip(chosen, read, strict=True):
         if found:
             now = present.document(found)
-            row |= now | {"changed_at": row["changed_at"] or now["changed_at"]}
+            row |= now | {name: row[name] or now[name] for name in ("status", "changed_at")}
     made.sort(key=lambda row: row["name"])
     made.sort(key=lambda row: (row["state"] == "trunk", row["changed_at"] or ""), reverse=True)
     return made

@@ -62,7 +62,7 @@ def test_a_claim_is_one_agents_until_it_is_released(imi: Imi, login: str, root: 
     assert (released["claim"], released["notes"]) == (None, [])
     assert held(imi, login) is None
     assert imi("release", "login").out == "feat/login is free\n"
-    assert {"claude-7", "codex-2"} <= {each["id"] for each in imi.data("agents", "list")["items"]}
+    assert "claude-7" in {each["id"] for each in imi.data("agents", "list")["items"]}
 
 
 def test_what_cannot_be_claimed_says_why(
