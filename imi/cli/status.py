@@ -12,8 +12,8 @@ from imi.cli.command import command, group
 from imi.cli.listing import since
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import note, record, table
-from imi.cli.reports import ACTIVITIES
 from imi.cli.trace import tables
+from imi.cli.work_reports import ACTIVITIES
 from imi.cli.worktrees import failures
 from imi.worktrees.facts import Facts
 
