@@ -15,7 +15,18 @@ from imi.cli.command import command, group
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import plain
 from imi.cli.worktrees import failures
-from imi.worktrees import acts, delivery, facts, git, reconcile, repairs, report, settings, spool, sync
+from imi.worktrees import (
+    acts,
+    delivery,
+    facts,
+    reconcile,
+    repairs,
+    report,
+    settings,
+    spool,
+    sync,
+    trunk,
+)
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 from imi.worktrees.reconcile import Step
@@ -24,7 +35,6 @@ from imi.worktrees.report import text
 app = group("Worktrees: one folder a task.")
 
 CHANGED = ("completed", "moved", "linked", "adopted", "returned")
-NAMELESS = "the server was not told: without a remote (git remote add origin URL) it has no name"
 
 
 def show(data: dict[str, Any]) -> Any:
@@ -54,9 +64,9 @@ def reconcile_(
 
     Worktrees that nobody tracked get a work item; of those whose folder is gone the work ends as abandoned,
     and the branch stays. Folders that were moved by hand are found again in the project's folder or where
-    they were. What was left half made is completed, and what waits for the server is delivered. --json:
-    actions and left, each [{action, name, path, branch, reason}]; delivered, how many; refused, files; quiet;
-    notes. With --quiet left is empty, and what was refused before is left out.
+    they were. What was left half made or half removed is completed, and what waits for the server is
+    delivered. --json: actions and left, each [{action, name, path, branch, reason}]; delivered, how many;
+    refused, files; quiet; notes. With --quiet left is empty, and what was refused before is left out.
     """
     api.prepare()
     with failures():
@@ -64,12 +74,13 @@ def reconcile_(
         fetched = acts.fetch(project, settings.load().git_settings)
         with acts.lock(project.repository, "reconcile"):
             before = _refused()
-            data = _run(api, project, [fetched] if fetched else [])
+            mended = mending.mend(project)
+            data = _run(api, project, ([fetched] if fetched else []) + mended)
     refused = _refused()
     data |= {"refused": sorted(refused - before if quiet else refused), "quiet": quiet}
     if quiet:
         data["left"] = []
-        if not (data["actions"] or data["delivered"] or data["refused"]):
+        if not (mended or data["actions"] or data["delivered"] or data["refused"]):
             data["notes"] = []
     return data
 
@@ -83,7 +94,7 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
     project, known, is_told = found.project, None, project.remote is not None
     delivered, said = delivery.deliver(api)
     if not is_told:
-        notes.append(NAMELESS)
+        notes.append(report.NAMELESS)
     elif not spool.waiting():
         try:
             known = _known(api, project)
@@ -136,12 +147,12 @@ def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]
 
 def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
     """How the worktrees stand that were found, moved or completed, as reports."""
-    trunk = _trunk(project)
+    compared = trunk.ref(project)
     paths = {each.path for each in steps if each.branch and each.action in CHANGED}
 
     def state(path: Path) -> list[tuple[str, dict[str, Any]]]:
         try:
-            read = facts.read(path, trunk, sync.linked(project, path))
+            read = facts.read(path, compared, sync.linked(project, path))
         except GitError:  # its next reader says why
             return []
         return [("git_state", report.git_state_body(project, read))] if read.branch else []
@@ -152,15 +163,6 @@ def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, di
             api.bar.show("reading worktrees", done, len(paths))
             reports += made
     return reports
-
-
-def _trunk(project: Project) -> str:
-    """The trunk's reference: of the local one and the remote's the one that holds the other."""
-    own, theirs = f"refs/heads/{project.trunk}", f"refs/remotes/{project.remote_name}/{project.trunk}"
-    there = {ref.name for ref in git.refs(project.repository, own, theirs)}
-    if theirs not in there or (own in there and git.divergence(project.repository, own, theirs)[1] == 0):
-        return own
-    return theirs
 
 
 def _document(step: Step) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     notes: list[str] = []
     told: dict[str, Any] | None = None
     if project.remote is None:
-        notes.append("the server was not told: without a remote (git remote add origin URL) it has no name")
+        notes.append(report.NAMELESS)
     elif now.branch is None:
         told = {}
     else:

@@ -14,7 +14,8 @@ from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import Column, age, moment, note, table
 from imi.cli.worktrees import failures
-from imi.worktrees import layout, trash
+from imi.worktrees import layout, mending, trash
+from imi.worktrees.entries import Record
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 
@@ -30,20 +31,20 @@ Removed = Annotated[
 def opened(notes: list[str]) -> Project:
     """The project, after what was killed in it is mended."""
     project = layout.find(Path.cwd())
-    notes += trash.mend(project)
+    notes += mending.mend(project)
     return layout.find(Path.cwd()) if notes else project
 
 
 def finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, Any]]:
     """What comes after the work: expiry, and the server; its answers by report."""
-    from imi.worktrees import delivery
+    from imi.worktrees import delivery, report
 
     try:
         notes += trash.expire(project)
     except (GitError, OSError) as error:
         notes.append(f"nothing else of the trash has expired: {error}")
     if project.remote is None:
-        notes.append("the server was not told: without a remote (git remote add origin URL) it has no name")
+        notes.append(report.NAMELESS)
         return {}
     answers, said = delivery.deliver(api)
     notes += said
@@ -124,7 +125,6 @@ def restore(
     old one's source and owner. Data: name, path, branch (null when its head is detached), project_id,
     work_item_id, worktree_id, notes.
     """
-    from imi.worktrees import mending
 
     api.prepare()
     notes: list[str] = []
@@ -138,7 +138,7 @@ def restore(
     return {"name": path.name, "path": str(path), "branch": restored.branch, **ids, "notes": notes}
 
 
-def _item(api: Api, project: Project, record: trash.Record) -> dict[str, Any] | None:
+def _item(api: Api, project: Project, record: Record) -> dict[str, Any] | None:
     """The work item of a removed worktree as it is now; None when the server does not say."""
     try:
         if record.work:

@@ -59,7 +59,7 @@ def finished(api: Api, made: Made, kind: str | None = None, ticket: str | None =
     project, notes = made.project, list(made.notes)
     told: dict[str, Any] = {}
     if project.remote is None:
-        notes.append("the server was not told: without a remote (git remote add origin URL) it has no name")
+        notes.append(report.NAMELESS)
     else:
         if kind is None:
             answer, said = delivery.tell(api, "project", report.project_body(project))

@@ -12,9 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imi.worktrees.layout import Project
-
-TRASH = ".imi-trash"
+from imi.worktrees.layout import TRASH, Project
 
 
 @dataclass(slots=True)

@@ -9,8 +9,7 @@ from imi.worktrees import acts, git, layout, names, settings, sync
 from imi.worktrees.git import GitError, Ref
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.names import LayoutError, NameRefusedError
-
-HEADS = "refs/heads/"
+from imi.worktrees.trunk import HEADS
 
 
 class TakenError(LayoutError):

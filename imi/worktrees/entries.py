@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from imi.worktrees import acts
-from imi.worktrees.layout import NoProjectError, Project
+from imi.worktrees.layout import TRASH, NoProjectError, Project
 from imi.worktrees.names import KINDS, NameRefusedError
 from imi.worktrees.report import text
 
-TRASH = ".imi-trash"
 REFS = "refs/imi/trash/"
 KEPT = timedelta(days=7)
 BUDGET = 10 * 2**30

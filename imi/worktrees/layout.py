@@ -33,6 +33,7 @@ class PlainCloneError(LayoutError):
 
 
 TRUNK = "trunk-"
+TRASH = ".imi-trash"
 
 
 @dataclass(frozen=True, slots=True)

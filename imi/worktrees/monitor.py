@@ -17,6 +17,7 @@ from typing import Protocol
 from imi.cli.client import Api
 from imi.cli.outcome import Failure
 from imi.config import ConfigError
+from imi.worktrees import report
 from imi.worktrees.batching import Batcher
 from imi.worktrees.git import GitError
 from imi.worktrees.names import LayoutError
@@ -28,7 +29,6 @@ from imi.worktrees.watching import Change, Watcher
 LOOK, AGAIN, ASK, OVERLAPS, MINUTE = 1.0, 5.0, 15.0, 3.0, 60.0  # seconds
 FIRST = 20  # worktrees whose state is read in one look, after the start
 PAGE = 100
-NAMELESS = "the server is not told: without a remote (git remote add origin URL) it has no name"
 FILES = ("added", "modified", "deleted")
 
 
@@ -78,7 +78,7 @@ class Monitor:
         self.unread = list(self.roster.watched)
         for project in self.roster.projects:
             if project.remote is None:
-                self.say(f"{project.root.name}: {NAMELESS}")
+                self.say(f"{project.root.name}: {report.NAMELESS}")
         self.thread.start()
 
     def stop(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import facts, git, sync
+from imi.worktrees import facts, sync, trunk
 from imi.worktrees.facts import Facts
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
@@ -14,24 +14,16 @@ from imi.worktrees.layout import Project
 AT_ONCE = 4
 
 
-def trunk_ref(project: Project) -> str:
-    """What worktrees are compared with: the remote's trunk if it was ever fetched, else the local one."""
-    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
-    if project.remote_name and git.refs(project.repository, tracking):
-        return tracking
-    return f"refs/heads/{project.trunk}"
-
-
 def read(project: Project, folder: Path) -> Facts:
     """The facts of one worktree, sync's links left out. GitError says why there are none."""
-    return facts.read(folder, trunk_ref(project), sync.linked(project, folder))
+    return facts.read(folder, trunk.ref(project), sync.linked(project, folder))
 
 
 def read_all(wanted: Sequence[tuple[Project, Path]]) -> list[Facts | None]:
     """The facts of many, in their order; None for one that cannot be read."""
     from concurrent.futures import ThreadPoolExecutor
 
-    trunks = {project.root: trunk_ref(project) for project, _ in wanted}
+    trunks = {project.root: trunk.ref(project) for project, _ in wanted}
 
     def one(project: Project, folder: Path) -> Facts | None:
         try:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from imi.cli.client import Api
 from imi.cli.outcome import NOT_FOUND, UNREACHABLE, Failure
-from imi.worktrees import acts, facts, git, gitdirs, merged, sync
+from imi.worktrees import acts, facts, git, gitdirs, merged, sync, trunk
 from imi.worktrees.facts import Facts
 from imi.worktrees.layout import TRUNK, Project, Worktree
 from imi.worktrees.merged import Verdict
+from imi.worktrees.trunk import HEADS
 
-HEADS = "refs/heads/"
 STARTED = ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START")
 """Where git writes the branch that a rebase or a bisect began on."""
 
@@ -111,9 +111,8 @@ def of(
 ) -> Standing:
     """How a worktree stands. GitError says why it cannot be read."""
     path = worktree.path
-    trunks = trunk_refs(project)
-    trunk = trunks[0] if trunks else HEADS + project.trunk
-    now = facts.read(path, trunk, sync.linked(project, path))
+    trunks = trunk.refs(project)
+    now = facts.read(path, trunks[0] if trunks else HEADS + project.trunk, sync.linked(project, path))
     branch = now.branch or _begun_on(path)
     tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
     tip = tips.get(f"{HEADS}{branch}")
@@ -137,23 +136,11 @@ def of(
     return Standing(now, branch, tip, verdict, known, _never(project, worktree, now), tuple(reasons), notes)
 
 
-def trunk_refs(project: Project) -> list[str]:
-    """The trunk's references: of the local branch and the remote's the one that contains the other, both when
-    they have diverged."""
-    tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
-    wanted = (tracking, HEADS + project.trunk)
-    there = [ref.name for ref in git.refs(project.repository, *wanted) if ref.name in wanted]
-    if len(there) < 2:
-        return there
-    ahead, behind = git.divergence(project.repository, tracking, wanted[1])
-    return [tracking] if not ahead else [wanted[1]] if not behind else [*wanted]
-
-
 def _judge(repository: Path, branch: str | None, trunks: list[str], is_link_merged: bool) -> Verdict:
     verdict = Verdict("open")
-    for trunk in trunks if branch else []:
+    for each in trunks if branch else []:
         assert branch
-        verdict = merged.judge(repository, branch, trunk, is_link_merged=is_link_merged)
+        verdict = merged.judge(repository, branch, each, is_link_merged=is_link_merged)
         if verdict.state != "open":
             break
     return verdict

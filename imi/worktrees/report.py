@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from imi.worktrees.layout import Project
     from imi.worktrees.spool import Report
 
+NAMELESS = "the server was not told: without a remote (git remote add origin URL) it has no name"
 Send = Callable[[str, str, Any], Any]
 """Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from imi.cli.client import Api
 from imi.config import ConfigError
-from imi.worktrees import delivery, facts, git, report, spool, sync
+from imi.worktrees import delivery, facts, git, report, spool, sync, trunk
 from imi.worktrees.batching import Activity
 from imi.worktrees.facts import Facts
 from imi.worktrees.git import GitError
 from imi.worktrees.holders import Holders
-from imi.worktrees.layout import Project
 from imi.worktrees.roster import Roster, Watched
 
 HEARTBEAT = 60.0  # seconds in which a state that is the same is not told again
@@ -49,7 +48,6 @@ class Reporter:
         self.told: dict[Path, tuple[Facts, float]] = {}
         self.untold: set[Path] = set()  # worktrees of whose state the server has not heard
         self.delivered: set[Path] = set()  # repositories of which it has heard something new
-        self.fetched: set[tuple[Path, str]] = set()  # repositories, and their remotes' trunks
         self.strangers: set[Path] = set()  # worktrees that the server has no work of, which was said
         self.away = False
         self.lock = threading.Lock()  # of deliveries, and of what is said of them
@@ -66,8 +64,8 @@ class Reporter:
         if watched is None or not watched.project.remote or not self.reports():
             return
         try:
-            trunk = self._trunk(watched.project)
-            seen = facts.read(worktree, trunk, sync.linked(watched.project, worktree))
+            compared = trunk.ref(watched.project)
+            seen = facts.read(worktree, compared, sync.linked(watched.project, worktree))
         except (GitError, ConfigError) as error:
             if worktree.is_dir():
                 self.say(f"{worktree.name}: {error}")
@@ -108,16 +106,6 @@ class Reporter:
         known = self.holders.of if self.away else self.holders.now
         agent = known(watched.project, branch) or self.api.actor
         return [_activity(each, agent) for each in batch if each.path not in left_out]
-
-    def _trunk(self, project: Project) -> str:
-        """The reference that worktrees are compared with: the remote's trunk once it was fetched."""
-        tracking = f"refs/remotes/{project.remote_name}/{project.trunk}"
-        if (project.repository, tracking) in self.fetched:
-            return tracking
-        if project.remote_name and git.refs(project.repository, tracking):
-            self.fetched.add((project.repository, tracking))
-            return tracking
-        return f"refs/heads/{project.trunk}"
 
     def _is_known(self, seen: Facts) -> bool:
         """Whether the server has just had the same."""

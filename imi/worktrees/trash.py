@@ -19,12 +19,10 @@ from imi.worktrees import acts, entries, facts, git, gitdirs, layout, mending, r
 from imi.worktrees.create import TakenError
 from imi.worktrees.entries import Entry, Record
 from imi.worktrees.git import GitError
-from imi.worktrees.layout import Project, Worktree
-from imi.worktrees.mending import mend
+from imi.worktrees.layout import TRASH, Project, Worktree
 from imi.worktrees.names import LayoutError
-from imi.worktrees.reasons import HEADS, Ask, Process, Standing
-
-__all__ = ["Record", "RefusedError", "Removed", "Restored", "expire", "mend", "remove", "restore"]
+from imi.worktrees.reasons import Ask, Process, Standing
+from imi.worktrees.trunk import HEADS
 
 
 class RefusedError(LayoutError):
@@ -212,7 +210,7 @@ def expire(project: Project) -> list[str]:
     """Delete what is older than entries.KEPT, and then the oldest while the trash takes more of the disk than
     entries.BUDGET, but never what was removed last. A sentence for each."""
     now = datetime.now(UTC)
-    for draft in (project.root / entries.TRASH).glob("*.new"):  # of a record that was never written
+    for draft in (project.root / TRASH).glob("*.new"):  # of a record that was never written
         if draft.stat().st_mtime < (now - entries.KEPT).timestamp():
             draft.unlink(missing_ok=True)
     found, notes = entries.read(project)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imi import __file__ as package
-from imi.worktrees import entries, layout, spool, trash
+from imi.worktrees import entries, layout, mending, spool, trash
 from imi.worktrees.create import TakenError
 from imi.worktrees.names import NameRefusedError
 from imi.worktrees.reasons import Known, Process
@@ -261,11 +261,11 @@ def test_what_was_moved_out_of_the_trash_by_hand(git: Git, root: Path) -> None:
     before = state(git, path)
     remove(path).entry.folder.rename(path)
     git(root / "trunk-main", "worktree", "add", "-q", "--detach", str(root / "deep/feat-login"))
-    assert trash.mend(layout.at(root)) == ["the removal of feat-login was interrupted; it is in its place"]
+    assert mending.mend(layout.at(root)) == ["the removal of feat-login was interrupted; it is in its place"]
     after = state(git, path)
     assert (after["files"], after["status"]) == (before["files"], before["status"])
     assert git(root / "deep/feat-login", "status", "--porcelain") == ""
-    assert held(root) == [] and trash.mend(layout.at(root)) == []
+    assert held(root) == [] and mending.mend(layout.at(root)) == []
 
 
 def test_a_branch_without_a_commit_comes_back(git: Git, root: Path) -> None:
@@ -616,7 +616,7 @@ def test_what_was_deleted_by_hand_is_explained(git: Git, root: Path, monkeypatch
     path = root / "feat-login"
     entry = remove(path).entry
     shutil.rmtree(entry.folder)
-    assert trash.mend(layout.at(root)) == []
+    assert mending.mend(layout.at(root)) == []
     with pytest.raises(layout.NoProjectError):
         restore(root)
     git(root / "trunk-main", "worktree", "add", "-q", str(path), "feat/login")
@@ -635,7 +635,7 @@ def test_a_file_that_is_no_record_is_named(git: Git, root: Path) -> None:
     found, notes = entries.read(layout.at(root))
     assert [each.record for each in found] == [entry.record]
     assert [note.split(" ")[0] for note in notes] == [str(root / f".imi-trash/feat-{x}.json") for x in "xy"]
-    assert trash.mend(layout.at(root)) == notes
+    assert mending.mend(layout.at(root)) == notes
 
 
 def test_a_project_that_was_moved_as_a_whole(git: Git, root: Path) -> None:
@@ -711,8 +711,8 @@ def test_a_removal_killed_at_any_step_loses_nothing(git: Git, root: Path, operat
     before, step, seen = state(git, path), 0, set()
     while killed("remove", root, step):
         step += 1
-        said = trash.mend(layout.at(root))
-        assert trash.mend(layout.at(root)) == []
+        said = mending.mend(layout.at(root))
+        assert mending.mend(layout.at(root)) == []
         seen.add(path.exists())
         if path.exists():
             assert told() == [] and held(root) == []
@@ -735,8 +735,8 @@ def test_a_restore_killed_at_any_step_loses_nothing(git: Git, root: Path, operat
     told()
     while killed("restore", root, step):
         step += 1
-        trash.mend(layout.at(root))
-        assert trash.mend(layout.at(root)) == []
+        mending.mend(layout.at(root))
+        assert mending.mend(layout.at(root)) == []
         seen.add(path.exists())
         if path.exists():
             assert told() == ["worktree"]
@@ -760,8 +760,8 @@ def test_an_expiry_killed_at_any_step_goes_on(git: Git, root: Path) -> None:
         if not killed("expire", root, step):
             break
         step += 1
-        said = trash.mend(layout.at(root))
-        assert trash.mend(layout.at(root)) == []
+        said = mending.mend(layout.at(root))
+        assert mending.mend(layout.at(root)) == []
         if entry.folder.exists():
             assert said == []
             restore(root)
