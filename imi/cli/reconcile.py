@@ -19,6 +19,7 @@ from imi.worktrees import (
     acts,
     delivery,
     facts,
+    mending,
     reconcile,
     repairs,
     report,
