@@ -140,7 +140,7 @@ def inspect(repository: Path, found_at: Path) -> Clone:
 def remote_of(repository: Path, folder: Path) -> tuple[str, str]:
     """The name and the URL of the remote that says which project a clone is: origin, else the only one. A
     relative path counts from `folder`, the clone's root. GitError says why there is none."""
-    names = git.remotes(repository)
+    names = list(git.remotes(repository))
     if not names:
         raise GitError("no remote: give it one with `git remote add origin URL`")
     if "origin" not in names and len(names) > 1:

@@ -113,27 +113,16 @@ def top_level(folder: Path) -> Path:
     return Path(run(root, "rev-parse", "--show-toplevel").removesuffix("\n"))
 
 
-def remotes(repository: Path) -> list[str]:
-    """The names of its remotes."""
-    listed = run(
-        repository, "config", "-z", "--name-only", "--get-regexp", r"^remote\..*\.url$", accept=(0, 1)
-    )
-    names = (key.removeprefix("remote.").removesuffix(".url") for key in listed.split("\0") if key)
-    return list(dict.fromkeys(names))
-
-
-def remote_urls(repository: Path) -> dict[str, str | None]:
+def remotes(repository: Path) -> dict[str, str | None]:
     """Its remotes and where each is fetched from; None where only `remote_url` can tell."""
     wanted = r"^(remote\..*\.url|url\..*\.insteadof)$"
+    listed = run(repository, "config", "-z", "--get-regexp", wanted, accept=(0, 1)).split("\0")
     found: dict[str, str | None] = {}
-    is_rewritten = False
-    for entry in run(repository, "config", "-z", "--get-regexp", wanted, accept=(0, 1)).split("\0"):
-        key, _, url = entry.partition("\n")
+    for key, _, url in (entry.partition("\n") for entry in listed):
         if key.startswith("remote."):
             name = key.removeprefix("remote.").removesuffix(".url")
             found[name] = None if name in found else url or None
-        is_rewritten |= key.startswith("url.")
-    return dict.fromkeys(found) if is_rewritten else found
+    return dict.fromkeys(found) if any(entry.startswith("url.") for entry in listed) else found
 
 
 def remote_url(repository: Path, remote: str) -> str:

@@ -143,7 +143,7 @@ def describe(repository: Path, root: Path, found: list[Worktree]) -> Project:
     """The project of a repository whose root and worktrees are known."""
     trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
     chosen = settings.load().git_settings
-    urls = git.remote_urls(repository)
+    urls = git.remotes(repository)
     remote = (
         chosen.remote_name if chosen.remote_name in urls else next(iter(urls)) if len(urls) == 1 else None
     )

@@ -126,5 +126,5 @@ def test_remotes_come_as_the_user_spells_them_elsewhere(git: Git, clone: Path) -
     git(clone, "remote", "set-url", "origin", "short:org/repo")
     git(clone, "config", "url.https://git.example.org/.insteadOf", "short:")
     git(clone, "remote", "add", "back.up", "/else/where")
-    assert ask.remotes(clone) == ["origin", "back.up"]
+    assert list(ask.remotes(clone)) == ["origin", "back.up"]
     assert ask.remote_url(clone, "origin") == "https://git.example.org/org/repo"
