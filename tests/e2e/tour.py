@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.live import Live, running
 
 README = Path(__file__).parents[2] / "README.md"
+WHO = {"NAME": "Ada", "EMAIL": "ada@example.org"}
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 VOLATILE = [
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
@@ -78,6 +79,7 @@ def run(commands: list[str], live: Live, folder: Path) -> list[str]:
         "IMI_API_URL": live.url,
         "IMI_AGENT": "ada",
         "GIT_CONFIG_GLOBAL": "/dev/null",
+        **{f"GIT_{role}_{part}": value for role in ("AUTHOR", "COMMITTER") for part, value in WHO.items()},
         "URL": live.url,
     }
     done = subprocess.run(
