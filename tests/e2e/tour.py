@@ -26,6 +26,7 @@ VOLATILE = [
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?"), "TIME"),
     (re.compile(r"imi_[0-9a-f]{64}"), "KEY"),
     (re.compile(r"\b\d+(\.\d+)? ?(s|ms|seconds?|minutes?)\b"), "AGE"),
+    (re.compile(r"\b\d+(\.\d+)? KiB\b"), "SIZE"),
     (re.compile(r"[ ─│┌┐└┘├┤┬┴┼━┃┏┓┗┛┡┩┠┨╇╈╷╵╶╴|+-]+"), " "),
 ]
 
