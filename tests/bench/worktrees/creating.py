@@ -29,7 +29,7 @@ def sizes(stage: Stage) -> list[int]:
 
 def paired(stage: Stage, files: int, is_fetching: bool) -> Figure:
     """git, `imi version` and `imi feat` take turns at being first; a first round does not count. Each worktree
-    goes before the next is made, and its going, to the disk and all, is not measured."""
+    goes before the next is made, and its going is not measured."""
     root = stage.project(files)
     trunk = root / "trunk-main"
     beside: list[float] = []

@@ -47,10 +47,9 @@ class Stage:
         return self._made[files]
 
     def forget(self, trunk: Path, worktree: Path, branch: str) -> None:
-        """Take a worktree away, so that nothing of it is left to do for the disk."""
+        """Take a worktree and its branch away."""
         self.git(trunk, "worktree", "remove", "--force", str(worktree))
         self.git(trunk, "branch", "-q", "-D", branch)
-        os.sync()
 
     def configure(self, text: str) -> None:
         """Write config.toml."""
