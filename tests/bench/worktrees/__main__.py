@@ -7,13 +7,18 @@ whatever else the machine does meets both.
 import sys
 
 from tests.bench.rows import main
-from tests.bench.worktrees import creating, starting
+from tests.bench.worktrees import commands, creating, monitor, reconcile, starting
 from tests.bench.worktrees.stage import staged
 
 ROWS = {
     "start": starting.started,
     "create": creating.created,
     "fetch": creating.fetched,
+    "list": commands.commanded,
+    "reconcile": reconcile.reconciled,
+    "screen": monitor.screen,
+    "idle": monitor.idle,
+    "crowd": monitor.crowd,
 }
 
 if __name__ == "__main__":

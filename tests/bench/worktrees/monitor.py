@@ -1,7 +1,5 @@
 """imi monitor on a terminal: how soon a change is on the screen, what watching costs while nothing happens, and fifty
-agents in a thousand worktrees.
-
-Alone: python -m tests.bench.worktrees.monitor. Processor time counts git's too.
+agents in a thousand worktrees. Processor time counts git's too.
 """
 
 from __future__ import annotations
@@ -13,11 +11,9 @@ import os
 import pty
 import re
 import signal
-import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import time
@@ -26,17 +22,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
-import uvloop
 
-from imi import __file__ as package
-from tests.bench.report import table
 from tests.bench.rows import Figure
-from tests.live import Live, running
+from tests.bench.worktrees.stage import Stage, post
 
-FILES, WRITES, PACE, IDLE = 50, 100, 0.15, 30.0
+WRITES, PACE, IDLE = 100, 0.15, 30.0
 AGENTS, CROWD, TURNS, STAY = 50, 1_000, 80, 10
 PATIENCE = 300.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -60,57 +53,34 @@ sys.exit(run(["monitor"]))
 """
 
 
-class Stage(Protocol):
-    """What these rows need of the stage."""
-
-    @property
-    def rounds(self) -> int: ...
-
-
-def git(folder: Path, *arguments: str) -> None:
-    settings = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
-    subprocess.run(["git", *settings, *arguments], cwd=folder, check=True, capture_output=True)
-
-
 @dataclass(frozen=True)
 class Shop:
     """A project whose worktrees the server knows, each held by one of the agents."""
 
+    stage: Stage
     root: Path
     worktrees: list[Path]
-    live: Live
-    client: httpx.Client
+    api: httpx.Client
     project_id: str
 
     def items(self) -> list[dict[str, Any]]:
+        """The work items of this project."""
         query = {"project_id": self.project_id, "limit": "1000"}
-        found: list[dict[str, Any]] = self.client.get("/api/v1/work", params=query).json()["items"]
+        found: list[dict[str, Any]] = self.api.get("/work", params=query).json()["items"]
         return found
-
-    def post(self, path: str, /, **body: Any) -> Any:
-        answer = self.client.post(f"/api/v1{path}", json=body)
-        answer.raise_for_status()
-        return answer.json()
 
     @contextlib.contextmanager
     def monitored(self) -> Iterator[Terminal]:
-        """`imi monitor` on a terminal, once the server has the state of every worktree."""
-        with tempfile.TemporaryDirectory() as home:
-            environment = {name: each for name, each in os.environ.items() if not name.startswith("IMI_")}
-            environment |= {
-                "IMI_DATA_DIR": str(self.live.data_dir),
-                "IMI_API_URL": self.live.url,
-                "PYTHONPATH": str(Path(package).parents[1]),
-                "XDG_STATE_HOME": home,
-                "XDG_CONFIG_HOME": home,
-                "TERM": "xterm-256color",
-            }
-            terminal = Terminal(self.root, environment, Path(home, "yielded"))
-            try:
-                wait(lambda: all(each["last_sync_at"] for each in self.items()))
-                yield terminal
-            finally:
-                terminal.close()
+        """`imi monitor` on a terminal, once the server has the state of every worktree from it."""
+        before = {item["id"]: item["last_sync_at"] for item in self.items()}
+        log = self.stage.home / "yielded"
+        log.unlink(missing_ok=True)
+        terminal = Terminal(self.root, self.stage.environment | {"TERM": "xterm-256color"}, log)
+        try:
+            wait(lambda: all(each["last_sync_at"] > before[each["id"]] for each in self.items()))
+            yield terminal
+        finally:
+            terminal.close()
 
 
 class Terminal:
@@ -182,39 +152,23 @@ def wait(happened: Any) -> None:
 
 
 @contextlib.contextmanager
-def shop(count: int) -> Iterator[Shop]:
-    """A repository of 50 files in 10 folders, so many worktrees, and an `imi up` that knows them."""
-    with tempfile.TemporaryDirectory() as made, running() as live:
-        base = Path(made).resolve()
-        trunk = base / "shop/trunk-main"
-        for number in range(FILES):
-            folder = trunk / f"package{number % 10}"
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"module{number}.py").write_text("pass\n")
-        git(trunk, "init", "-q", "-b", "main")
-        git(trunk, "add", ".")
-        git(trunk, "commit", "-q", "-m", "start")
-        git(base, "clone", "-q", "--bare", str(trunk), "origin.git")
-        git(trunk, "remote", "add", "origin", str(base / "origin.git"))
-        worktrees = [trunk.parent / f"feat-{number}" for number in range(count)]
-        headers = {"Authorization": f"Bearer {live.key}"}
-        with httpx.Client(base_url=live.url, headers=headers, timeout=30) as client:
-            project = client.post("/api/v1/projects", json={"remote_origin": str(base / "origin.git")}).json()
-            found = Shop(trunk.parent, worktrees, live, client, project["id"])
-            for number, path in enumerate(worktrees):
-                branch = f"feat/{number}"
-                git(trunk, "worktree", "add", "-q", "-b", branch, str(path))
-                place = {"project_id": project["id"], "branch_name": branch, "host": socket.gethostname()}
-                item = found.post("/work", worktree_path=str(path), owner_id="ada", **place)
-                found.post("/worktrees", work_item_id=item["id"], name=path.name, path=str(path), **place)
-                found.post(f"/work/{item['id']}/claim", agent_id=f"agent-{number % AGENTS}")
-            yield found
+def shop(stage: Stage, name: str, count: int) -> Iterator[Shop]:
+    """A project of so many worktrees, each claimed by an agent."""
+    root = stage.tasks(name, count)
+    with stage.api() as api:
+        origin = {"remote_origin": str(stage.home / f"{name}.git")}
+        project_id = api.get("/projects/by-origin", params=origin).json()["id"]
+        worktrees = [root / f"feat-{number}" for number in range(count)]
+        found = Shop(stage, root, worktrees, api, project_id)
+        for number, item in enumerate(found.items()):
+            post(api, f"/work/{item['id']}/claim", agent_id=f"agent-{number % AGENTS}", ttl_seconds=86_400)
+        yield found
 
 
 async def screen(stage: Stage) -> list[Figure]:
     """Files written one after the other, further apart than two drawings."""
     found = []
-    with shop(100) as made:
+    with shop(stage, "screen", 100) as made:
         for turn in range(stage.rounds):
             with made.monitored() as terminal:
                 names = [f"new{turn}{number:04}." for number in range(WRITES)]
@@ -232,7 +186,7 @@ async def screen(stage: Stage) -> list[Figure]:
 async def idle(stage: Stage) -> list[Figure]:
     """A full screen, whose ages grow."""
     shares, most = [], []
-    with shop(100) as made:
+    with shop(stage, "idle", 100) as made:
         for turn in range(stage.rounds):
             with made.monitored() as terminal:
                 for number in range(30):
@@ -252,7 +206,7 @@ async def idle(stage: Stage) -> list[Figure]:
 async def crowd(stage: Stage) -> list[Figure]:
     """Each agent writes a file a quarter of a second, ten in a worktree, then in the next of its twenty."""
     lags, shares, most = [], [], []
-    with shop(CROWD) as made:
+    with shop(stage, "crowd", CROWD) as made:
         for turn in range(stage.rounds):
             with made.monitored() as terminal:
                 expected = {each["branch_name"]: each["uncommitted_files_count"] for each in made.items()}
@@ -286,16 +240,3 @@ async def crowd(stage: Stage) -> list[Figure]:
         Figure("the processor meanwhile, git's part with it, %", "<", 100, shares, ".0f"),
         Figure("the most memory it had, MB", "<", 160, most, ".0f"),
     ]
-
-
-ROWS = {"screen": screen, "idle": idle, "crowd": crowd}
-
-
-@dataclass(frozen=True)
-class Alone:
-    rounds: int = 1
-
-
-if __name__ == "__main__":
-    figures = [figure for name in sys.argv[1:] or ROWS for figure in uvloop.run(ROWS[name](Alone()))]
-    print(table(["", "goal", "least", "median", "most", ""], [each.row() for each in figures]))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from tests.bench.contenders import IMI, ROOT, folder
 from tests.bench.load import BenchError
@@ -46,6 +51,42 @@ class Stage:
             self._made[files] = self.home / origin.stem
         return self._made[files]
 
+    def tasks(self, name: str, count: int, known: bool = True) -> Path:
+        """The root of a project of that name, of 50 files, and so many worktrees: feat-N on feat/N. The server
+        knows the facts of each, unless it is to know of none."""
+        origin, seed = self.home / f"{name}.git", self.home / f"{name}-seed"
+        for number in range(50):
+            file = seed / f"package{number % 10}/module{number}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("pass\n")
+        self.git(self.home, "init", "-q", "--bare", "-b", "main", str(origin))
+        self.git(seed, "init", "-q", "-b", "main")
+        self.git(seed, "add", ".")
+        self.git(seed, "commit", "-q", "-m", "Begin")
+        self.git(seed, "push", "-q", str(origin), "main")
+        self.imi(self.home, "init", str(origin))
+        root = self.home / name
+        with self.api() as api:
+            project_id = post(api, "/projects", remote_origin=str(origin))["id"]
+            for number in range(count):
+                branch, path = f"feat/{number}", root / f"feat-{number}"
+                self.git(root / "trunk-main", "worktree", "add", "-q", "-b", branch, str(path))
+                if not known:
+                    continue
+                place = {"project_id": project_id, "branch_name": branch, "host": socket.gethostname()}
+                item = post(api, "/work", worktree_path=str(path), **place)["id"]
+                seen = {"ahead_of_trunk": 0, "observed_at": datetime.now(UTC).isoformat()}
+                api.patch(f"/work/{item}/git-state", json=seen).raise_for_status()
+                post(api, "/worktrees", work_item_id=item, name=path.name, path=str(path), **place)
+        return root
+
+    def api(self) -> httpx.Client:
+        """The server, for an administrator."""
+        key = (Path(self.environment["IMI_DATA_DIR"]) / "admin.key").read_text().strip()
+        headers = {"Authorization": f"Bearer {key}", "X-Agent-Id": "ada"}
+        url = f"{self.environment['IMI_API_URL']}/api/v1"
+        return httpx.Client(base_url=url, headers=headers, timeout=30)
+
     def forget(self, trunk: Path, worktree: Path, branch: str) -> None:
         """Take a worktree and its branch away."""
         self.git(trunk, "worktree", "remove", "--force", str(worktree))
@@ -75,6 +116,13 @@ class Stage:
         if done.returncode or done.stderr:
             raise BenchError(f"{' '.join(command)}: {done.returncode} {done.stderr}")
         return took
+
+
+def post(api: httpx.Client, path: str, /, **body: Any) -> Any:
+    """What a POST answers."""
+    answer = api.post(path, json=body)
+    answer.raise_for_status()
+    return answer.json()
 
 
 @contextlib.contextmanager
