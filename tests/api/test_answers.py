@@ -215,6 +215,7 @@ def test_every_success(fresh_database: Database) -> None:
         taken = [touch | {"id": str(uuid4())}, touch | {"id": str(uuid4()), "agent_id": "eve"}]
         send("POST", "/activities", taken)
         assert len(send("GET", "/conflicts")["items"][0]["touches"]) == 2
+        assert send("GET", f"/work/{work}/activities")["total"] == 2
 
         envelope = f'{{"event_id": "{uuid4()}", "event_type": "a.b", "payload": {{}}}}'
         fresh_database.server.run(

@@ -15,6 +15,7 @@ import pytest
 
 from imi import __file__ as package
 from imi.cli.outcome import UNREACHABLE, Failure
+from imi.cli.render import Bar
 from imi.worktrees import layout, overlaps, spool
 from imi.worktrees.background import Seat
 from imi.worktrees.batching import Activity
@@ -146,6 +147,7 @@ class Away:
     """An API that is never there."""
 
     actor = "ada"
+    bar = Bar(enabled=False)
 
     def get(self, path: str, **query: Any) -> Any:
         raise Failure("UNREACHABLE", "the server is away", exit_code=UNREACHABLE)
