@@ -25,11 +25,10 @@ LONG = 100
 
 
 def since(text: str | None) -> str:
-    """How long ago a moment was; "now" within a second."""
+    """How long ago a moment was."""
     if not text:
         return "never"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
-    return "now" if seconds < 1 else age(seconds)
+    return age(max(0.0, (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()))
 
 
 def commits(row: Any) -> str | None:

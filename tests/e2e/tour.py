@@ -22,6 +22,7 @@ README = Path(__file__).parents[2] / "README.md"
 WHO = {"NAME": "Ada", "EMAIL": "ada@example.org"}
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 VOLATILE = [
+    (re.compile(r"\b\d{8}T\d{12}Z\b"), "TIME"),
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?"), "TIME"),
     (re.compile(r"imi_[0-9a-f]{64}"), "KEY"),
