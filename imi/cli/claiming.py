@@ -87,7 +87,7 @@ def claim(api: Api, name: Name = None, ttl: claims.Ttl = 1800) -> Any:
     """Take the lease on a worktree's work for --agent. Refused (exit 4) while another holds it.
 
     A claim is the server's: without it there is none (exit 5). It ends when it is released, or by itself when
-    its time is over. With --json: the work item and notes.
+    its time is over. --json: the work item and notes.
     """
     api.prepare()
     item_id, notes = work_item(api, *named(name))
@@ -98,7 +98,7 @@ def claim(api: Api, name: Name = None, ttl: claims.Ttl = 1800) -> Any:
 def release(api: Api, name: Name = None) -> Any:
     """Give the lease of --agent on a worktree's work back. Refused (exit 4) when another holds it.
 
-    With --json: the work item and notes.
+    --json: the work item and notes.
     """
     api.prepare()
     item_id, notes = work_item(api, *named(name))

@@ -28,6 +28,7 @@ def show() -> Any:
     """Show each setting, its value, and where it came from: the environment, config.toml, or the default.
 
     Secrets are not shown, only whether they are set; nor is what a URL says before an @.
+    --json: file, settings [{setting, value, source}].
     """
     import os
 

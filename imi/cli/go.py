@@ -35,7 +35,7 @@ def go(
     It is looked for in this project, then in every project that imi has met on this machine. The best fit
     wins: the whole name or path, the whole branch or task, the beginning of a name, of a branch, letters
     within either, letters in that order, or with a slash a piece of the path. If several fit as well, they
-    are named (exit 4).
+    are named (exit 4). --json: path.
     """
     try:
         found = _found(query)

@@ -78,7 +78,7 @@ def list_(
 
     The facts are those of the last report, and `seen` is their age; what has no report yet is read now. A
     state tells what git and the server disagree about: not registered, or gone; imi reconcile mends both.
-    With --json: {items, total, all, notes}.
+    --json: {items, total, all, notes}.
     """
     api.prepare()
     projects = _projects(everything)

@@ -73,8 +73,9 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     of, when it was last modified; and from the server its owner, lease and links, and the agents and
     activities of the last hour. In the project's folder, of all worktrees: as imi list.
 
-    With --json: these by name; work (the work item), agents and activities are null where the server does not
-    know the worktree or was not reached; notes.
+    --json: name, path, branch, status, trunk, ahead, behind, upstream, dirty, untracked, stashes, operation,
+    submodules, locked, commit, modified_at, observed_at, notes; work (the work item), agents and activities,
+    null where the server does not know the worktree or was not reached.
     """
     api.prepare()
     from imi.worktrees import delivery, git, present, report

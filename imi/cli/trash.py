@@ -79,7 +79,7 @@ def remove(
     claim of another, a process inside, a rebase or merge in progress, a lock. A merged branch, squashed or
     rebased too, has nothing unpushed. The branch stays.
 
-    Data: name, path, trash, branch, state (merged, empty, open), test, reasons (which --force overrode),
+    --json: name, path, trash, branch, state (merged, empty, open), test, reasons (which --force overrode),
     notes.
     """
     from imi.worktrees import reasons
@@ -122,7 +122,7 @@ def restore(
     """Bring back what was removed last under that name, and print its path.
 
     With its branch, index, untracked and ignored files, as they were. Its work item is a new one, with the
-    old one's source and owner. Data: name, path, branch (null when its head is detached), project_id,
+    old one's source and owner. --json: name, path, branch (null when its head is detached), project_id,
     work_item_id, worktree_id, notes.
     """
 
@@ -188,7 +188,7 @@ def _show_trash(data: dict[str, Any]) -> Any:
 def list_() -> Any:
     """List what was removed, newest first: of a name that stands there twice, restore takes the upper one.
 
-    Data: items (name, entry, path, trash, branch, commit, state, test, forced, removed_at, removed_by,
+    --json: items (name, entry, path, trash, branch, commit, state, test, forced, removed_at, removed_by,
     expires_at, size), size and budget of the whole in bytes, notes.
     """
     from imi.worktrees import entries

@@ -99,6 +99,8 @@ def init(
 
     A URL or a bare repository is cloned to ./NAME/trunk-BRANCH. A folder that has the layout is registered.
     A plain clone stays as it is unless you say --adopt: then all of it moves to FOLDER/trunk-BRANCH.
+    --json: path, name, branch, created, project_id, notes; work_item_id and worktree_id are null. project_id
+    is null as long as the server has not been told.
     """
     from imi.worktrees import begin
 
@@ -143,7 +145,8 @@ def _task(kind: str, what: str) -> None:
     make.__doc__ = f"""Create the worktree of {what}, or find it, and print its path.
 
     The folder is {kind}-NAME on the branch {kind}/NAME; a slash in NAME becomes a dash in the folder. The
-    server is told of both, at once or by the next command.
+    server is told of both, at once or by the next command. --json: path, name, branch, created, project_id,
+    work_item_id, worktree_id (null as long as the server has not been told), notes.
     """
     command(app, kind, example=f'cd "$(imi {kind} login --ticket PROJ-123)"', show=show)(make)
 
@@ -159,6 +162,8 @@ def review(
     """Create the worktree of a pull or merge request, or find it, and print its path.
 
     The folder is pr-N on the branch pr/N, from the request's head, on GitHub and GitLab alike.
+    --json: path, name, branch, created, project_id, work_item_id, worktree_id (null as long as the server has
+    not been told), notes.
     """
     api.prepare()
     with failures():
