@@ -7,7 +7,6 @@ database where they use them.
 
 from __future__ import annotations
 
-import gc
 import io
 import logging
 import os
@@ -99,9 +98,6 @@ class Lazy(TyperGroup):
         """The command or group called `name`, from its module's `app`."""
         module = self.modules[name]
         found: Any = typer.main.get_group(import_module(f"imi.cli.{module}").app)
-        if not gc.isenabled():  # imi/__main__.py
-            gc.freeze()  # what was imported stays
-            gc.enable()
         return found.commands.get(name, found)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
