@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,9 +41,20 @@ def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return root
 
 
-@pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> str:
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> str:
     """From here on the server cannot be reached; its URL."""
     url = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("IMI_API_URL", url)
     return url
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server cannot be reached by the test; its URL."""
+    return unreachable(monkeypatch)
+
+
+def items(imi: Imi, origin: Path) -> dict[str, Any]:
+    """The project's work items by branch, of several the oldest."""
+    listed = imi.data("work", "list", "--project", origin, "--active", "all", "--all")["items"]
+    return {item["branch_name"]: item for item in listed}

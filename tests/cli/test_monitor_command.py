@@ -16,15 +16,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from imi import __file__ as package
 from imi.worktrees import spool
+from tests.cli.rooted import homes, origin, root, unreachable
 from tests.commandline import Imi, Live
 from tests.conftest import Database
 from tests.live import free_port
@@ -32,32 +31,14 @@ from tests.postgres import wait_for
 from tests.repositories import Git
 from tests.serving import ADMIN
 
+__all__ = ["homes", "origin", "root"]
 pytestmark = pytest.mark.usefixtures("live")
-numbers = count(1)
 DEADLINE = 60.0  # seconds
 
 
-@pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("PYTHONPATH", str(Path(package).parents[1]))  # processes of these tests run this code
-
-
-@pytest.fixture
-def origin(git: Git, tmp_path: Path) -> Path:
-    """A bare repository of a name of its own, with one commit on main."""
-    origin = git.origin(tmp_path / f"remotes/watched-{next(numbers)}.git")
-    git.clone(origin, tmp_path / "elsewhere/first")
-    return origin
-
-
-@pytest.fixture
-def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder with feat-login and feat-pay; the command line stands in it."""
-    monkeypatch.chdir(tmp_path)
-    root = Path(imi.data("init", str(origin))["path"])
-    monkeypatch.chdir(root)
+@pytest.fixture(name="root")
+def busy(imi: Imi, root: Path) -> Path:
+    """The project's folder has feat-login and feat-pay."""
     imi("feat", "login")
     imi("feat", "pay")
     return root
@@ -384,7 +365,7 @@ def test_without_a_server_the_end_keeps_what_the_next_command_delivers_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+        unreachable(patch)
         running = start(plain=True)
         (root / "feat-login/offline").write_text("x")
         running.until(lambda: any("offline" in line for line in running.said))
@@ -504,7 +485,7 @@ def test_what_goes_wrong_in_the_background_is_said_at_once(
 def test_all_projects_of_this_machine(
     imi: Imi, git: Git, root: Path, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = git.origin(tmp_path / f"remotes/other-{next(numbers)}.git")
+    other = git.origin(tmp_path / "remotes/other.git")
     git.clone(other, tmp_path / "elsewhere/second")
     monkeypatch.chdir(tmp_path)
     second = Path(imi.data("init", str(other))["path"])
@@ -518,7 +499,7 @@ def test_all_projects_of_this_machine(
     (second / "fix-there/new").write_text("n")
     running.until(lambda: ("fix-there", "added", "new") in running.changes())
     running.end()
-    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
+    unreachable(monkeypatch)
     monkeypatch.chdir(root)
     alone = start("--all")
     assert str(root / "feat-pay") in alone.of("watching")[0]["worktrees"]

@@ -8,45 +8,20 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imi import __file__ as package
 from imi.worktrees import acts, delivery, layout, repairs, spool
 from imi.worktrees.report import text
+from tests.cli.rooted import homes, items, origin, root, unreachable
 from tests.commandline import Imi, Live
-from tests.live import free_port
 from tests.repositories import Git
 
+__all__ = ["homes", "origin", "root"]
 pytestmark = pytest.mark.usefixtures("live")
-numbers = count(1)
 HOST = socket.gethostname()
-
-
-@pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("PYTHONPATH", str(Path(package).parents[1]))  # processes of these tests run this code
-
-
-@pytest.fixture
-def origin(git: Git, tmp_path: Path) -> Path:
-    origin = git.origin(tmp_path / f"remotes/mended-{next(numbers)}.git")
-    git.clone(origin, tmp_path / "elsewhere/first")
-    return origin
-
-
-@pytest.fixture
-def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder; the command line stands in it."""
-    monkeypatch.chdir(tmp_path)
-    root = Path(imi.data("init", str(origin))["path"])
-    monkeypatch.chdir(root)
-    return root
 
 
 def add(git: Git, root: Path, folder: str | Path, *options: str) -> Path:
@@ -54,11 +29,6 @@ def add(git: Git, root: Path, folder: str | Path, *options: str) -> Path:
     path = root / folder
     git(root / "trunk-main", "worktree", "add", "-q", *options, "--", str(path))
     return path
-
-
-def items(imi: Imi, origin: Path) -> dict[str, Any]:
-    listed = imi.data("work", "list", "--project", origin, "--active", "all", "--all")["items"]
-    return {item["branch_name"]: item for item in listed}
 
 
 def rows(imi: Imi, origin: Path) -> dict[str, Any]:
@@ -87,10 +57,6 @@ def nothing_more(imi: Imi, root: Path) -> None:
     assert (again["actions"], again["delivered"]) == ([], 0)
     assert state() == before
     assert imi("reconcile", "--quiet").out == ""
-
-
-def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
 
 
 def test_what_was_added_removed_and_moved_by_hand_is_put_right(

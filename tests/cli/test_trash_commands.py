@@ -8,48 +8,18 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imi import __file__ as package
 from imi.worktrees import spool
+from tests.cli.rooted import homes, origin, root, unreachable
 from tests.commandline import Imi, Live
-from tests.live import free_port
 from tests.repositories import Git
 
+__all__ = ["homes", "origin", "root"]
 pytestmark = pytest.mark.usefixtures("live")
-numbers = count(1)
-
-
-@pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("PYTHONPATH", str(Path(package).parents[1]))  # processes of these tests run this code
-
-
-@pytest.fixture
-def origin(git: Git, tmp_path: Path) -> Path:
-    """A bare repository of a name of its own, with one commit on main."""
-    origin = git.origin(tmp_path / f"remotes/market-{next(numbers)}.git")
-    git.clone(origin, tmp_path / "elsewhere/first")
-    return origin
-
-
-@pytest.fixture
-def root(imi: Imi, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder; the command line stands in it."""
-    monkeypatch.chdir(tmp_path)
-    root = Path(imi.data("init", str(origin))["path"])
-    monkeypatch.chdir(root)
-    return root
-
-
-def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMI_API_URL", f"http://127.0.0.1:{free_port()}")
 
 
 def items(imi: Imi, origin: Path) -> list[dict[str, Any]]:
