@@ -7,16 +7,14 @@ Failures are GitErrors.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imi.worktrees import git
+from imi.worktrees import disk, git
 from imi.worktrees.git import REDIRECTS, GitError
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.settings import GitSettings
@@ -66,15 +64,8 @@ def lock(repository: Path, name: str) -> Iterator[int]:
     except OSError as error:
         raise GitError(f"{folder}: {error.strerror}") from None
     with opened:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise GitError(f"another imi has been at {name} for a minute") from None
-                time.sleep(0.02)
+        if not disk.take(opened, PATIENCE):
+            raise GitError(f"another imi has been at {name} for a minute")
         yield opened.fileno()
 
 

@@ -7,7 +7,6 @@ the lock is held.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from typing import IO
 
 from imi.cli.outcome import CONFLICT, FAILED, Failure
-from imi.worktrees import spool
+from imi.worktrees import disk, spool
 
 PATIENCE = 20.0  # seconds that --stop waits; the last batch may take some
 DETACHED = "\0"
@@ -91,12 +90,10 @@ class Seat:
     def _take(self) -> IO[str] | None:
         self.pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         opened = self.pid_file.open("a+")
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            opened.close()
-            return None
-        return opened
+        if disk.take(opened):
+            return opened
+        opened.close()
+        return None
 
 
 def detach(seat: Seat, run: Callable[[Callable[[], None]], int]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from imi.worktrees import acts, git, layout, names, settings
+from imi.worktrees import acts, disk, git, layout, names, settings
 from imi.worktrees.create import Made, TakenError, linked
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, NoProjectError, PlainCloneError, Project
@@ -103,11 +102,11 @@ def _cloning(half: Path) -> Iterator[int]:
     lock = half / "lock"
     with lock.open("w") as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(lock.stat(), os.fstat(opened.fileno())):
-                raise FileNotFoundError
-        except (BlockingIOError, FileNotFoundError):
-            raise TakenError(f"another imi clones into {half.parent}", "wait until it has ended") from None
+            is_ours = disk.take(opened) and os.path.samestat(lock.stat(), os.fstat(opened.fileno()))
+        except FileNotFoundError:
+            is_ours = False
+        if not is_ours:
+            raise TakenError(f"another imi clones into {half.parent}", "wait until it has ended")
         try:
             yield opened.fileno()
         finally:

@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts
+from imi.worktrees import acts, disk
 from imi.worktrees.layout import TRASH, NoProjectError, Project
 from imi.worktrees.names import KINDS, NameRefusedError
 from imi.worktrees.report import text
@@ -107,12 +107,7 @@ class Entry:
     def save(self) -> None:
         """Write the record; it is on the disk when this returns."""
         self.folder.parent.mkdir(exist_ok=True)
-        with self.draft.open("w") as opened:
-            json.dump(asdict(self.record), opened, indent=1)
-            opened.flush()
-            os.fsync(opened.fileno())
-        self.draft.rename(self.file)
-        flush(self.folder.parent)
+        disk.write(self.file, self.draft, asdict(self.record))
 
     def document(self, project: Project) -> dict[str, Any]:
         """It as --json shows it."""
@@ -215,12 +210,3 @@ def _size(folder: Path) -> int:
         except OSError:
             continue  # not to be read, or gone
     return total
-
-
-def flush(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ so that a kill at any moment loses none. Sent twice it counts once: its UUID is 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -17,6 +16,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from imi.worktrees import disk
 
 PATIENCE = 30.0
 
@@ -49,13 +50,7 @@ def put(report: Report) -> Path:
     home = folder()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = home / f"{time.time_ns():020}-{report.id}.json"
-    draft = file.with_suffix(".new")
-    with draft.open("x") as opened:
-        json.dump(asdict(report), opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.rename(file)
-    _flush(home)
+    disk.write(file, file.with_suffix(".new"), asdict(report))
     return file
 
 
@@ -90,22 +85,4 @@ def delivering() -> Iterator[bool]:
     home = folder()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (home / "lock").open("w") as opened:
-        until = time.monotonic() + PATIENCE
-        held = False
-        while not held:
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = True
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    break
-                time.sleep(0.02)
-        yield held
-
-
-def _flush(home: Path) -> None:
-    descriptor = os.open(home, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield disk.take(opened, PATIENCE)

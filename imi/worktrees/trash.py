@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, entries, facts, git, gitdirs, layout, mending, reasons
+from imi.worktrees import acts, disk, entries, facts, git, gitdirs, layout, mending, reasons
 from imi.worktrees.create import TakenError
 from imi.worktrees.entries import Entry, Record
 from imi.worktrees.git import GitError
@@ -130,7 +130,7 @@ def _move(project: Project, path: Path, entry: Entry, held: int) -> None:
         mending.point(project, entry, path, kept)
         own.rename(kept)
         path.rename(entry.folder)
-        entries.flush(entry.folder.parent)
+        disk.flush(entry.folder.parent)
     except (OSError, GitError) as error:
         mending.settle(project, entry)
         raise GitError(f"{path.name} cannot be moved to the trash: {_why(error)}") from None
