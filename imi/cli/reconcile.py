@@ -169,7 +169,7 @@ def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, di
 def _document(step: Step) -> dict[str, Any]:
     return {
         "action": step.action,
-        "name": text(Path(step.path.name)),
+        "name": text(step.path.name),
         "path": text(step.path),
         "branch": step.branch,
         "reason": step.reason,

@@ -15,7 +15,6 @@ refused                        the server would not have it; `reason` says why
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import Counter
 from pathlib import Path
@@ -27,6 +26,7 @@ from imi.cli.outcome import CONFLICT, NOT_FOUND, USAGE, Failure
 from imi.cli.render import Column, plain, table
 from imi.worktrees import clones, git, names
 from imi.worktrees.clones import Branch, Clone
+from imi.worktrees.report import text
 
 
 def scan(api: Api, folder: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def scan(api: Api, folder: Path) -> dict[str, Any]:
         projects["created" if status == 201 else "existing"] += 1
         found += [(project["id"], clone, branch) for branch in clone.branches]
         answer[clone.path] = {
-            "path": _text(clone.path),
+            "path": text(clone.path),
             "remote_origin": project["remote_origin"],
             "project_id": project["id"],
             "trunk": clone.trunk,
@@ -67,12 +67,12 @@ def scan(api: Api, folder: Path) -> dict[str, Any]:
         "projects": dict(projects),
         "branches": dict(actions),
         "clones": list(answer.values()),
-        "skipped": [{"path": _text(path), "reason": reason} for path, reason in skipped],
+        "skipped": [{"path": text(path), "reason": reason} for path, reason in skipped],
     }
 
 
 def _registration(clone: Clone) -> dict[str, Any]:
-    trunk_path = _text(clone.trunk_path) if clone.trunk_path else None
+    trunk_path = text(clone.trunk_path) if clone.trunk_path else None
     return given(remote_origin=clone.remote, default_branch=clone.trunk, trunk_path=trunk_path)
 
 
@@ -91,7 +91,7 @@ class Registry:
     def report(self, clone: Clone, branch: Branch) -> dict[str, Any]:
         """Bring one branch's work item up to date; answers what was done as a branch of `scan`'s answer."""
         outcome = {
-            "branch_name": _text(branch.name),
+            "branch_name": text(branch.name),
             "action": "refused",
             "work_item_id": None,
             "reason": None,
@@ -118,7 +118,7 @@ class Registry:
             return "merged", None
         if not item and ended and not branch.uncommitted:
             return "ended", ended
-        place = {"worktree_path": branch.worktree and _text(branch.worktree), "host": self.host}
+        place = {"worktree_path": branch.worktree and text(branch.worktree), "host": self.host}
         action = "unchanged" if item else "created"
         if not item:
             item = self.api.post("/work", place | self._new(branch))
@@ -138,7 +138,7 @@ class Registry:
             "branch_name": branch.name,
             "work_type": names.work_type(branch.name),
             "source": {"type": "manual", "ref": "scan"},
-            "owner_id": _text(branch.committer_email) or self.api.actor,
+            "owner_id": text(branch.committer_email) or self.api.actor,
         }
 
 
@@ -150,7 +150,7 @@ def git_state(branch: Branch) -> dict[str, Any]:
         "ahead_of_trunk": branch.ahead,
         "behind_trunk": branch.behind,
         "last_commit_hash": branch.commit,
-        "last_commit_message": _text(branch.subject),
+        "last_commit_message": text(branch.subject),
     }
 
 
@@ -165,11 +165,6 @@ def state_in(folder: Path, branch_name: str) -> dict[str, Any]:
         if branch.name == branch_name:
             return git_state(branch)
     raise Failure("NOT_FOUND", f"{folder} has no branch {branch_name}", exit_code=NOT_FOUND)
-
-
-def _text(value: str | Path) -> str:
-    """Text that JSON can carry: bytes that were not UTF-8 are replaced."""
-    return os.fsencode(value).decode(errors="replace")
 
 
 def _reason(failure: Failure) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from imi.cli.command import print_json
+from imi.worktrees.report import text
 
 if TYPE_CHECKING:
     from imi.worktrees.monitor import Monitor
@@ -39,7 +38,7 @@ class Lines:
         self.made = made
 
     def __enter__(self) -> Lines:
-        roots = [_text(root) for root in self.made.roster.watched]
+        roots = [text(root) for root in self.made.roster.watched]
         print_json({"type": "watching", "worktrees": roots, "reports": self.made.reports()})
         return self
 
@@ -56,8 +55,8 @@ class Lines:
                     {
                         "type": "change",
                         "at": each.moment.isoformat(),
-                        "worktree": _text(each.worktree),
-                        "path": _text(Path(each.path)),
+                        "worktree": text(each.worktree),
+                        "path": text(each.path),
                         "change": each.kind,
                         "agent_id": self.made.agent(each.worktree),
                     }
@@ -70,8 +69,8 @@ class Lines:
                 {"at": touch.at.isoformat(), "agent_id": touch.agent, "worktree": touch.name}
                 for touch in (each.first, each.last)
             ]
-            project = _text(self.made.roster.listed[each.repository].project.root)
-            warning = {"type": "warning", "project": project, "path": _text(Path(each.path))}
+            project = text(self.made.roster.listed[each.repository].project.root)
+            warning = {"type": "warning", "project": project, "path": text(each.path)}
             print_json(warning | {"touches": touches})
 
     def say(self, sentence: str) -> None:
@@ -103,7 +102,3 @@ class Log:
         import logging
 
         logging.getLogger("imi.monitor").warning("%s", sentence)
-
-
-def _text(path: Path) -> str:
-    return os.fsencode(path).decode(errors="replace")

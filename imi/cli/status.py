@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from imi.cli import claiming, claims, listing
@@ -89,7 +88,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     with failures():
         now = present.read(project, worktree.path)
         changed = [entry.path for entry in git.status(worktree.path).entries]
-    data: dict[str, Any] = {"name": report.text(Path(worktree.path.name)), "path": report.text(worktree.path)}
+    data: dict[str, Any] = {"name": report.text(worktree.path.name), "path": report.text(worktree.path)}
     data |= _facts(now, present.status(now), project.trunk) | {"modified_at": _modified(now, changed)}
     notes: list[str] = []
     told: dict[str, Any] | None = None

@@ -114,7 +114,7 @@ class Entry:
         record = self.record
         return {
             "name": record.name,
-            "entry": text(Path(self.folder.name)),
+            "entry": text(self.folder.name),
             "path": text(self.path(project)),
             "trash": text(self.folder),
             "branch": record.branch,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from imi.worktrees import present, report
@@ -66,7 +65,7 @@ def unknown(place: Place, is_asked: bool) -> dict[str, Any]:
     is_trunk = worktree.path == project.trunk_path or worktree.path.name.startswith(TRUNK)
     empty = ("project_id", "work_type", "status", "ahead", "behind", "dirty", "owner", "claim", "observed_at")
     return {
-        "name": report.text(Path(worktree.path.name)),
+        "name": report.text(worktree.path.name),
         "path": report.text(worktree.path),
         "host": socket.gethostname(),
         "state": "trunk" if is_trunk else "not registered" if is_asked else None,

@@ -91,7 +91,7 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
         if row["branch_name"] not in (None, each.branch):
             removed = ("removed", report.removed_body(project, each.path, None))
             yield Step("switched", each.path, each.branch, f"it had {row['branch_name']}", (removed,))
-        elif row["name"] != text(Path(each.path.name)):
+        elif row["name"] != text(each.path.name):
             continue  # registered by hand, under a name of its own
         del taken[row["name"]]
         orphans[path] = each
@@ -99,7 +99,7 @@ def compare(found: Repaired, project_id: str | None, rows: list[Row]) -> Iterato
         (each, _made(project, each, "adopted", "nobody tracked it", True)) for each in orphans.values()
     ]
     for each, step in arriving:
-        name = text(Path(each.path.name))
+        name = text(each.path.name)
         if why := _unfit(each) or _conflict(text(each.path), name, others, taken):
             yield Step("left", each.path, each.branch, why)
         else:

@@ -24,8 +24,8 @@ Send = Callable[[str, str, Any], Any]
 """Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
 
 
-def text(path: Path) -> str:
-    """A path as JSON can hold it: bytes that are not UTF-8 become a mark."""
+def text(path: str | Path) -> str:
+    """A path, or a name in it, as JSON can hold it: bytes that are not UTF-8 become a mark."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -56,7 +56,7 @@ def worktree_body(
             "host": socket.gethostname(),
         }
         | work,
-        "name": text(Path(path.name)),
+        "name": text(path.name),
         "ticket": ticket,
     }
 
@@ -93,7 +93,7 @@ def moved_body(project: Project, path: Path, to: Path) -> dict[str, Any]:
         "path": text(path),
         "host": socket.gethostname(),
         "to": text(to),
-        "name": text(Path(to.name)),
+        "name": text(to.name),
     }
 
 

@@ -152,7 +152,7 @@ def _activity(done: Activity, agent: str) -> dict[str, Any]:
     }
     if done.path is None:
         return activity | {"details": {"left_out": done.changes}}
-    path = report.text(Path(done.path))
+    path = report.text(done.path)
     details = {"change": done.kind, "changes": done.changes}
     if len(path) > LONGEST:
         return activity | {"details": details | {"end_of_path": path[-LONGEST:]}}
