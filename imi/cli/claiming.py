@@ -39,20 +39,9 @@ def named(name: str | None) -> tuple[Project, Worktree]:
         return project, layout.named(project, name, Path.cwd())
 
 
-def registered(api: Api, worktree: Worktree) -> dict[str, Any] | None:
-    """The server's row of a worktree on this host."""
-    import socket
-
-    from imi.worktrees import report
-
-    query = {"host": socket.gethostname(), "path": report.text(worktree.path)}
-    found = api.get("/worktrees", **query)["items"]
-    return dict(found[0]) if found else None
-
-
 def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list[str]]:
     """The id of a worktree's work item, after what waits is told, and sentences. Failure says why not."""
-    from imi.worktrees import delivery, spool
+    from imi.worktrees import delivery, registry, spool
 
     name = worktree.path.name
     if worktree.path == project.trunk_path or name.startswith(TRUNK):
@@ -63,7 +52,7 @@ def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list
         message = "the server does not know a project without a remote"
         raise Failure("NOT_FOUND", message, hint, NOT_FOUND)
     notes = delivery.deliver(api)[1] if spool.waiting() else []
-    row = registered(api, worktree)
+    row = registry.worktree(api, worktree.path)
     if row is None or row["work_item_id"] is None:
         what = "has no work item" if row else "is not known to the server"
         raise Failure("NOT_FOUND", f"{name} {what}", "register it, on a branch: imi reconcile", NOT_FOUND)

@@ -132,16 +132,17 @@ def _asked(
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """The server's worktrees, of one project or all, and their work items by id. What waits in the spool is
     told first."""
-    from imi.worktrees import delivery, spool
+    from imi.worktrees import delivery, registry, spool
 
     if project and project.remote is None:
         raise Failure("NOT_FOUND", "the server does not know a project without a remote", None, NOT_FOUND)
-    query = {"project_id": _project_id(api, project)} if project else {}
+    registered = registry.project(api, project) if project else None
     if spool.waiting():
         notes += delivery.deliver(api)[1]
-        query = {"project_id": _project_id(api, project)} if project else {}
-    if project and not query["project_id"]:
+        registered = registry.project(api, project) if project else None
+    if project and not registered:
         return [], {}
+    query = {"project_id": registered["id"]} if registered else {}
     worktrees = [*api.all("/worktrees", **query)]
     items = {item["id"]: item for item in api.all("/work", **query)}
     ended = {each["work_item_id"] for each in worktrees} - {None, *items}
@@ -150,12 +151,3 @@ def _asked(
     else:
         items |= {item["id"]: item for item in api.all("/work", active="false", **query)}
     return worktrees, items
-
-
-def _project_id(api: Api, project: Project) -> str | None:
-    try:
-        return str(api.get("/projects/by-origin", remote_origin=project.remote)["id"])
-    except Failure as failure:
-        if failure.exit_code != NOT_FOUND:
-            raise
-        return None

@@ -12,7 +12,7 @@ import typer
 
 from imi.cli.client import Api
 from imi.cli.command import command, group
-from imi.cli.outcome import NOT_FOUND, Failure
+from imi.cli.outcome import Failure
 from imi.cli.render import plain
 from imi.cli.worktrees import failures
 from imi.worktrees import (
@@ -21,6 +21,7 @@ from imi.worktrees import (
     facts,
     mending,
     reconcile,
+    registry,
     repairs,
     report,
     settings,
@@ -134,16 +135,10 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
 def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]] | None:
     """The server's id of the project, if it has one, and its worktrees on this host; None when the project is
     not active."""
-    project_id = None
-    try:
-        registered = api.get("/projects/by-origin", remote_origin=project.remote)
-        if not registered["active"]:
-            return None
-        project_id = registered["id"]
-    except Failure as failure:
-        if failure.exit_code != NOT_FOUND:
-            raise
-    return project_id, [*api.all("/worktrees", host=socket.gethostname())]
+    registered = registry.project(api, project)
+    if registered and not registered["active"]:
+        return None
+    return (registered["id"] if registered else None), [*api.all("/worktrees", host=socket.gethostname())]
 
 
 def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:

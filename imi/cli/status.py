@@ -77,7 +77,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     null where the server does not know the worktree or was not reached.
     """
     api.prepare()
-    from imi.worktrees import delivery, git, present, report
+    from imi.worktrees import delivery, git, present, registry, report
 
     try:
         project, worktree = claiming.named(name)
@@ -101,7 +101,8 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     data |= dict.fromkeys(("work", "agents", "activities"))
     if told is not None:
         try:
-            data |= _known(api, told.get("work_item_id") or _of_folder(api, worktree))
+            row = told if told.get("work_item_id") else registry.worktree(api, worktree.path)
+            data |= _known(api, row["work_item_id"] if row else None)
         except Failure as failure:
             notes.append(f"{failure.message}; owner, lease and activities are unknown")
     return data | {"notes": notes}
@@ -145,11 +146,6 @@ def _modified(now: Facts, changed: list[str]) -> str | None:
         except OSError:  # it was deleted
             continue
     return datetime.fromtimestamp(max(times), UTC).isoformat() if times else None
-
-
-def _of_folder(api: Api, worktree: Any) -> str | None:
-    row = claiming.registered(api, worktree)
-    return row["work_item_id"] if row else None
 
 
 def _known(api: Api, item_id: str | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import Column, age, moment, note, table
 from imi.cli.worktrees import failures
-from imi.worktrees import layout, mending, trash
+from imi.worktrees import layout, mending, registry, trash
 from imi.worktrees.entries import Record
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
@@ -143,12 +143,8 @@ def _item(api: Api, project: Project, record: Record) -> dict[str, Any] | None:
     try:
         if record.work:
             return dict(api.get(f"/work/{record.work['id']}"))
-        if project.remote is None or record.branch is None:
-            return None
-        project_id = api.project_id(project.remote)
-        query = {"project_id": project_id, "branch_name": record.branch, "active": "all", "limit": 1}
-        items = api.get("/work", **query)["items"]
-        return dict(items[0]) if items else None
+        registered = registry.project(api, project) if record.branch else None
+        return registered and registry.newest(api, registered["id"], str(record.branch))
     except Failure:
         return None  # the report, which waits, says that it cannot be reached
 

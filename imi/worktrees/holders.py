@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from imi.cli.client import Api
-from imi.cli.outcome import NOT_FOUND, Failure
+from imi.cli.outcome import Failure
+from imi.worktrees import registry
 from imi.worktrees.layout import Project
 from imi.worktrees.overlaps import Touch
 
@@ -29,7 +30,7 @@ class Holders:
         items: dict[tuple[Path, str], dict[str, Any]] = {}
         try:
             for project in projects:
-                if project.remote and (project_id := self._id(project)):
+                if project_id := self._id(project):
                     for item in self.api.all("/work", project_id=project_id):
                         items[project.repository, item["branch_name"]] = item
         except Failure as failure:
@@ -65,11 +66,8 @@ class Holders:
 
     def _id(self, project: Project) -> str | None:
         if project.repository not in self.ids:
-            try:
-                found = self.api.get("/projects/by-origin", remote_origin=project.remote)
-            except Failure as failure:
-                if failure.exit_code != NOT_FOUND:
-                    raise
+            found = registry.project(self.api, project)
+            if found is None:
                 return None
             self.ids[project.repository] = str(found["id"])
         return self.ids[project.repository]

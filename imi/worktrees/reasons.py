@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imi.cli.client import Api
-from imi.cli.outcome import NOT_FOUND, UNREACHABLE, Failure
-from imi.worktrees import acts, facts, git, gitdirs, merged, sync, trunk
+from imi.cli.outcome import UNREACHABLE, Failure
+from imi.worktrees import acts, facts, git, gitdirs, merged, registry, sync, trunk
 from imi.worktrees.facts import Facts
 from imi.worktrees.layout import TRUNK, Project, Worktree
 from imi.worktrees.merged import Verdict
@@ -69,24 +69,20 @@ class Standing:
 
 def asking(api: Api, project: Project) -> Ask:
     """Asks the server about branches of the project; where it cannot be reached, only once."""
-    project_id: str | None = None
+    registered: dict[str, Any] | None = None
     away: Failure | None = None
 
     def ask(branch: str | None) -> Known:
-        nonlocal project_id, away
-        if project.remote is None or branch is None:
+        nonlocal registered, away
+        if branch is None:
             return Known()
         try:
             if away:
                 raise away
-            if project_id is None:
-                project_id = api.get("/projects/by-origin", remote_origin=project.remote)["id"]
-            query = {"project_id": project_id, "branch_name": branch, "active": "all", "limit": 1}
-            found = api.get("/work", **query)["items"]
-            return Known(api.get(f"/work/{found[0]['id']}") if found else None)
+            registered = registered or registry.project(api, project)
+            found = registry.newest(api, registered["id"], branch) if registered else None
+            return Known(api.get(f"/work/{found['id']}") if found else None)
         except Failure as failure:
-            if failure.exit_code == NOT_FOUND:
-                return Known()
             away = failure if failure.exit_code == UNREACHABLE else None
             why = "the server cannot be reached" if away else failure.message
             return Known(None, False, f"who claims it is unknown: {why}")
