@@ -12,7 +12,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.completion import worktrees
 from imi.cli.outcome import NOT_FOUND, Failure
-from imi.cli.render import note
+from imi.cli.render import note_all
 from imi.cli.worktrees import failures
 from imi.worktrees.layout import TRUNK, Project, Worktree
 
@@ -60,14 +60,12 @@ def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list
 
 
 def _claimed(data: dict[str, Any]) -> str:
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     return claims.show_claim(data)
 
 
 def _released(data: dict[str, Any]) -> str:
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     return f"{data['branch_name']} is free"
 
 

@@ -9,8 +9,8 @@ import typer
 from imi.cli.arguments import OlderThan
 from imi.cli.client import Api
 from imi.cli.command import command, group
-from imi.cli.render import Column, table
-from imi.cli.trash import finish, found, opened, tell
+from imi.cli.render import Column, note_all, table
+from imi.cli.trash import finish, found, opened
 from imi.cli.worktrees import failures
 from imi.worktrees import names, trash
 from imi.worktrees.git import GitError
@@ -21,7 +21,7 @@ app = group("Removing the worktrees that nobody needs any more.")
 def _show_collected(data: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    tell(data)
+    note_all(data)
     columns = (
         Column("name", "name", cut=True),
         Column("branch", "branch", cut=True),

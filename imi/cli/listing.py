@@ -14,7 +14,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.names import FEW, PROJECT, name_projects
 from imi.cli.outcome import NOT_FOUND, Failure
-from imi.cli.render import Column, age, moment, note, table
+from imi.cli.render import Column, age, moment, note_all, table
 from imi.cli.worktrees import failures
 from imi.worktrees.layout import Project
 from imi.worktrees.names import LayoutError
@@ -61,8 +61,7 @@ def show(data: dict[str, Any]) -> Any:
     """The table."""
     import socket
 
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     shown = [COLUMNS[0], *([PROJECT] if data["all"] else []), *COLUMNS[1:]]
     if any(row["host"] != socket.gethostname() for row in data["items"]):
         shown.insert(1 + data["all"], ELSEWHERE)

@@ -43,15 +43,14 @@ def show(data: dict[str, Any]) -> Any:
     """A line for each thing done and each thing left."""
     from rich.console import Group
 
-    from imi.cli.render import Column, note, table
+    from imi.cli.render import Column, note_all, table
 
     rows = data["actions"] + data["left"]
     said = [f"delivered {data['delivered']} reports that waited"] if data["delivered"] else []
     said += [f"refused by the server, laid aside: {file}" for file in data["refused"]]
     if not (rows or said or data["quiet"]):
         said.append("nothing to do")
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     columns = (Column(each, each, cut=True) for each in ("action", "name", "branch", "reason", "path"))
     parts = [table(rows, *columns)] if rows else []
     return Group(*parts, *map(plain, said)) if parts or said else None

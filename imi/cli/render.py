@@ -192,6 +192,12 @@ def note(text: str, style: str = "") -> None:
         sys.stderr.write("\n".join(plain(line) for line in text.split("\n")) + "\n")
 
 
+def note_all(data: Mapping[str, Any]) -> None:
+    """The sentences of a command's data, on stderr."""
+    for sentence in data["notes"]:
+        note(sentence)
+
+
 class Bar:
     """A progress bar on stderr for whatever lasts over a second; nothing in a pipe or with --json."""
 

@@ -10,7 +10,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.listing import since
 from imi.cli.outcome import NOT_FOUND, Failure
-from imi.cli.render import note, record, table
+from imi.cli.render import note_all, record, table
 from imi.cli.trace import tables
 from imi.cli.work_reports import ACTIVITIES
 from imi.cli.worktrees import failures
@@ -30,8 +30,7 @@ def _show(data: dict[str, Any]) -> Any:
         return listing.show(data)
     from rich.console import Group
 
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     commit, item, activities = data["commit"], data["work"], data["activities"]
     upstream = data["upstream"]
     shown = {

@@ -18,10 +18,9 @@ app = group("Links to the files that all worktrees of a project share.")
 
 
 def _show(data: dict[str, Any]) -> str:
-    from imi.cli.render import note
+    from imi.cli.render import note_all
 
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     lines = [
         f"{each['name']}: {'linked ' + ', '.join(each['linked']) if each['linked'] else 'nothing new'}"
         for each in data["worktrees"]

@@ -12,7 +12,7 @@ import typer
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.outcome import CONFLICT, Failure
-from imi.cli.render import Column, age, moment, note, table
+from imi.cli.render import Column, age, moment, note_all, table
 from imi.cli.worktrees import failures
 from imi.worktrees import layout, mending, registry, trash
 from imi.worktrees.entries import Record
@@ -56,14 +56,8 @@ def found(row: Mapping[str, Any]) -> str | None:
     return f"{row['state']}, by {row['test']}" if row["test"] else row["state"]
 
 
-def tell(data: Mapping[str, Any]) -> None:
-    """The notes, on stderr."""
-    for sentence in data["notes"]:
-        note(sentence)
-
-
 def _show_removed(data: dict[str, Any]) -> str:
-    tell(data)
+    note_all(data)
     return f"{data['name']} is in the trash ({found(data)}); it comes back with: imi restore {data['name']}"
 
 
@@ -110,7 +104,7 @@ def _refusal(refused: trash.RefusedError) -> Failure:
 
 
 def _show_restored(data: dict[str, Any]) -> str:
-    tell(data)
+    note_all(data)
     return str(data["path"])
 
 
@@ -162,7 +156,7 @@ def _size(value: Any) -> str:
 def _show_trash(data: dict[str, Any]) -> Any:
     from rich.console import Group
 
-    tell(data)
+    note_all(data)
     if not data["items"]:
         return "the trash is empty"
     now = datetime.now(UTC)

@@ -43,10 +43,9 @@ def failures() -> Iterator[None]:
 
 def show(data: dict[str, Any]) -> str:
     """The path alone on stdout, for `cd "$(imi feat login)"`; all else on stderr."""
-    from imi.cli.render import note
+    from imi.cli.render import note_all
 
-    for sentence in data["notes"]:
-        note(sentence)
+    note_all(data)
     return str(data["path"])
 
 
