@@ -36,12 +36,11 @@ pytestmark = pytest.mark.usefixtures("live")
 DEADLINE = 60.0  # seconds
 
 
-@pytest.fixture(name="root")
-def busy(imi: Imi, root: Path) -> Path:
-    """The project's folder has feat-login and feat-pay."""
+@pytest.fixture(autouse=True)
+def tasks(live: Live, imi: Imi, root: Path) -> None:
+    """The project has feat-login and feat-pay."""
     imi("feat", "login")
     imi("feat", "pay")
-    return root
 
 
 class Running:
