@@ -14,7 +14,7 @@ from imi.cli.completion import worktrees
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import note_all
 from imi.cli.worktrees import failures
-from imi.worktrees.layout import TRUNK, Project, Worktree
+from imi.worktrees.layout import Project, Worktree
 
 app = group("Leases on the work of worktrees.")
 
@@ -44,7 +44,7 @@ def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list
     from imi.worktrees import delivery, registry, spool
 
     name = worktree.path.name
-    if worktree.path == project.trunk_path or name.startswith(TRUNK):
+    if project.is_trunk(worktree.path):
         hint = "work on a task of its own: imi feat NAME"
         raise Failure("NOT_FOUND", f"{name} is the trunk, which is nobody's work", hint, NOT_FOUND)
     if project.remote is None:

@@ -61,7 +61,7 @@ def sync(
         project = layout.find(here)
         done, notes = [], []
         for each in _chosen(project, None if everywhere else here):
-            if each.prunable or each.locked == acts.INITIALIZING:
+            if each.prunable or each.is_half_made:
                 what = "is gone: imi reconcile" if each.prunable else "is half made"
                 notes.append(f"{each.path.name} {what}")
                 continue

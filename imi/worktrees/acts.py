@@ -23,7 +23,6 @@ REVIEWED = "refs/remotes/imi-review/"
 """Where pull requests' heads are kept: below refs/remotes, so that they count as pushed, and where no fetch
 prunes them."""
 PATIENCE = 60.0
-INITIALIZING = "initializing"
 OBJECT = re.compile(rb"\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b")
 
 

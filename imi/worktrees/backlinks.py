@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imi.worktrees.gitdirs import INITIALIZING
 from imi.worktrees.layout import TRASH, Project
 
 
@@ -105,7 +106,7 @@ def _named(file: Path, before: str = "") -> Path | None:
 def _is_begun(own: Path) -> bool:
     """Whether git has not finished making the worktree."""
     try:
-        return (own / "locked").read_bytes().strip() == b"initializing"
+        return (own / "locked").read_bytes().strip() == INITIALIZING.encode()
     except OSError:
         return False
 

@@ -34,7 +34,7 @@ def task(project: Project, kind: str, name: str, branch: str | None = None, star
     path = project.root / names.folder_name(kind, name)
     branch = names.checked_branch(branch) if branch else names.branch_name(kind, name)
     there = _there(project.worktrees, path, branch)
-    if there and there.locked != acts.INITIALIZING:
+    if there and not there.is_half_made:
         return linked(_switched(project, there, path, branch, start))
     fetched = acts.fetch(project, settings.load().git_settings)
     made = _make(project, path, branch, start)
@@ -48,7 +48,7 @@ def review(project: Project, number: int) -> Made:
     path = project.root / names.folder_name("review", name)
     branch = names.branch_name("review", name)
     there = _there(project.worktrees, path, branch)
-    if there and there.locked != acts.INITIALIZING:
+    if there and not there.is_half_made:
         return linked(_switched(project, there, path, branch, None))
     with acts.lock(project.repository, "fetch"):
         commit = acts.fetch_review(project, number)
@@ -73,7 +73,7 @@ def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
         is_free = not (path.is_symlink() or path.exists() or (own and own.worktree))
         # when the project was found nothing was there: git is asked again only if something is now
         there = None if is_free else _there(layout.worktrees(project.repository), path, branch)
-        if there and there.locked == acts.INITIALIZING:
+        if there and there.is_half_made:
             acts.finish(there, branch)
             return Made(project, path, branch, True, [f"{path.name} was left half made; it is complete now"])
         if there:
@@ -88,7 +88,7 @@ def _there(found: tuple[Worktree, ...] | list[Worktree], path: Path, branch: str
     """The worktree in the folder, or elsewhere on the branch. TakenError if the folder has another branch."""
     for each in found:
         if each.path == path:
-            half = each.locked == acts.INITIALIZING and each.branch is None
+            half = each.is_half_made and each.branch is None
             if each.prunable:
                 hint = "tidy up first: imi reconcile"
                 raise TakenError(f"git still knows {path}, but the folder is gone", hint)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OWN = frozenset({"HEAD", "index"})
+INITIALIZING = "initializing"
+"""The reason in a worktree's `locked` until git has completed it."""
 
 
 @dataclass(frozen=True, slots=True)

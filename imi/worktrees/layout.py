@@ -39,7 +39,7 @@ TRASH = ".imi-trash"
 @dataclass(frozen=True, slots=True)
 class Worktree:
     """A worktree as git lists it: `branch` is short, None when detached. `locked` is git's reason ("" when it
-    has none); "initializing" is what git itself writes until the worktree is complete."""
+    has none)."""
 
     path: Path
     commit: str | None
@@ -47,6 +47,11 @@ class Worktree:
     bare: bool
     locked: str | None
     prunable: bool
+
+    @property
+    def is_half_made(self) -> bool:
+        """Whether git has not completed it: until then git itself locks it."""
+        return self.locked == gitdirs.INITIALIZING
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,10 @@ class Project:
     trunk: str
     trunk_path: Path | None
     worktrees: tuple[Worktree, ...]
+
+    def is_trunk(self, folder: Path) -> bool:
+        """Whether the folder is the trunk's worktree, which is nobody's task."""
+        return folder == self.trunk_path or folder.name.startswith(TRUNK)
 
 
 def find(start: Path) -> Project:

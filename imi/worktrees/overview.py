@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from imi.worktrees import present, report
-from imi.worktrees.layout import TRUNK, Project, Worktree
+from imi.worktrees.layout import Project, Worktree
 
 FEW = 32
 """So many worktrees of which the server has no facts are read while it answers."""
@@ -62,7 +62,7 @@ def known(
 def unknown(place: Place, is_asked: bool) -> dict[str, Any]:
     """The row of a worktree that git has; `is_asked` says that the server was asked and does not know it."""
     project, worktree = place
-    is_trunk = worktree.path == project.trunk_path or worktree.path.name.startswith(TRUNK)
+    is_trunk = project.is_trunk(worktree.path)
     empty = ("project_id", "work_type", "status", "ahead", "behind", "dirty", "owner", "claim", "observed_at")
     return {
         "name": report.text(worktree.path.name),

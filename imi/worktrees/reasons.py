@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from imi.cli.client import Api
 from imi.cli.outcome import UNREACHABLE, Failure
-from imi.worktrees import acts, facts, git, gitdirs, merged, registry, sync, trunk
+from imi.worktrees import facts, git, gitdirs, merged, registry, sync, trunk
 from imi.worktrees.facts import Facts
-from imi.worktrees.layout import TRUNK, Project, Worktree
+from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.merged import Verdict
 from imi.worktrees.trunk import HEADS
 
@@ -124,7 +124,7 @@ def of(
     own = gitdirs.find(str(path))
     if own and Path(own.own, "index.lock").exists():
         reasons.append("a git command is at work in it, or was killed: index.lock is there")
-    if worktree.locked == acts.INITIALIZING:
+    if worktree.is_half_made:
         reasons.append("it was left half made")
     elif worktree.locked is not None:
         reasons.append("it is locked" + (f": {worktree.locked}" if worktree.locked else ""))
@@ -146,7 +146,7 @@ def _never(project: Project, worktree: Worktree, now: Facts) -> tuple[str, ...]:
     path, reasons = worktree.path, []
     if path.stat().st_dev != project.root.stat().st_dev:
         reasons.append(f"it is on another file system than the trash of {project.root}")
-    if path == project.trunk_path or path.name.startswith(TRUNK):
+    if project.is_trunk(path):
         reasons.append("it is the trunk's worktree")
     elif now.is_main:
         reasons.append("it is git's main worktree, which holds the repository")

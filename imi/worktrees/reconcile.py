@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, git, names, report
+from imi.worktrees import git, names, report
 from imi.worktrees.backlinks import is_trash
 from imi.worktrees.layout import TRUNK, Project, Worktree
 from imi.worktrees.repairs import Repaired
@@ -120,7 +120,7 @@ def _is_task(found: Repaired, each: Worktree) -> bool:
     """Whether it is somebody's work: there, whole, and not the trunk's."""
     project = found.project
     is_trunk = each.branch == project.trunk or each.path.name.startswith(TRUNK)
-    is_whole = not each.bare and each.locked != acts.INITIALIZING and each.path not in found.left
+    is_whole = not each.bare and not each.is_half_made and each.path not in found.left
     return is_whole and not is_trunk and not is_trash(project, each.path) and git.is_work_tree(each.path)
 
 

@@ -58,7 +58,7 @@ def repair(project: Project, here: Path) -> Repaired:
     """Complete what was left half made, link what was moved, and find what is gone."""
     found = Repaired(project)
     for each in project.worktrees:
-        if each.locked == acts.INITIALIZING and not is_trash(project, each.path):
+        if each.is_half_made and not is_trash(project, each.path):
             try:
                 _complete(found, each)
             except GitError as error:
@@ -94,7 +94,7 @@ def _complete(found: Repaired, half: Worktree) -> None:
     project, folder = found.project, half.path
     with acts.lock(project.repository, folder.name):
         now = next((each for each in layout.worktrees(project.repository) if each.path == folder), None)
-        if now is None or now.locked != acts.INITIALIZING:
+        if now is None or not now.is_half_made:
             return  # whoever makes it has finished meanwhile
         own = backlinks.target(folder)
         if own is None or own.parent.resolve() != project.repository / "worktrees":

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imi.worktrees import acts, gitdirs, layout
+from imi.worktrees import gitdirs, layout
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 from imi.worktrees.names import LayoutError
@@ -122,7 +122,7 @@ def _is_ready(root: Path) -> bool:
     if found is None or not Path(found.own).is_dir():
         return False
     try:
-        return Path(found.own, "locked").read_text(errors="replace").strip() != acts.INITIALIZING
+        return Path(found.own, "locked").read_text(errors="replace").strip() != gitdirs.INITIALIZING
     except FileNotFoundError:
         return True
     except OSError:
