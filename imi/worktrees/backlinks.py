@@ -35,14 +35,14 @@ def is_trash(project: Project, folder: Path) -> bool:
 
 def target(folder: Path) -> Path | None:
     """Where a worktree's `.git` file says that git keeps what is its own; None without such a file."""
-    return _named(folder / ".git", "gitdir: ")
+    return path_in(folder / ".git", "gitdir: ")
 
 
 def broken(project: Project, here: Path) -> Broken:
     """What is broken among the worktrees. Folders are looked for in the root, beside every folder that is
     gone, and around `here`."""
     home = project.repository / "worktrees"
-    kept = {own.name: gitdir.parent for own in _inside(home) if (gitdir := _named(own / "gitdir"))}
+    kept = {own.name: gitdir.parent for own in _inside(home) if (gitdir := path_in(own / "gitdir"))}
     kept = {
         name: folder
         for name, folder in kept.items()
@@ -91,7 +91,7 @@ def _judge(found: Broken, own: Path, folder: Path, claims: list[Path], foreign: 
             found.left[folder] = "the folder is empty: an unmounted disk? If its work is gone, remove it"
 
 
-def _named(file: Path, before: str = "") -> Path | None:
+def path_in(file: Path, before: str = "") -> Path | None:
     """The path that one of git's files holds, which may count from the file's folder."""
     try:
         text = os.fsdecode(file.read_bytes())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imi.worktrees import git
+from imi.worktrees import git, gitdirs
 from imi.worktrees.git import Entry, GitError
 
 OPERATIONS = {
@@ -75,7 +75,10 @@ def read(worktree: Path, trunk: str, links: frozenset[str] = frozenset()) -> Fac
     is_born = told["branch.oid"] != "(initial)"
     ahead, behind = _divergence(worktree, trunk, told["branch.oid"]) if is_born else (None, None)
     upstream_ahead, upstream_behind = _counts(told.get("branch.ab"))
-    own = _own_folder(worktree)
+    found = gitdirs.find(str(worktree))
+    if found is None:
+        raise GitError(f"{worktree}: its .git cannot be read")
+    own = Path(found.own)
     return Facts(
         observed_at=observed_at,
         worktree=worktree,
@@ -91,7 +94,7 @@ def read(worktree: Path, trunk: str, links: frozenset[str] = frozenset()) -> Fac
         stashes=_stashes(worktree, branch) if "stash" in told else 0,
         operation=next((name for file, name in OPERATIONS.items() if (own / file).exists()), None),
         is_locked=(own / "locked").exists(),
-        is_main=not (own / "commondir").exists(),
+        is_main=found.own == found.common,
         submodules=_submodules(worktree, entries),
     )
 
@@ -156,19 +159,6 @@ def _stashes(worktree: Path, branch: str | None) -> int:
     """How many stashes say that they were made on the branch: git writes it into their reflog."""
     made = (f"WIP on {branch or '(no branch)'}:", f"On {branch or '(no branch)'}:")
     return sum(said.startswith(made) for _, said in git.reflog(worktree, "refs/stash"))
-
-
-def _own_folder(worktree: Path) -> Path:
-    """Where git keeps what belongs to this worktree alone."""
-    entry = worktree / ".git"
-    if entry.is_dir():
-        return entry
-    try:
-        return worktree / entry.read_text(errors="surrogateescape").removeprefix("gitdir: ").removesuffix(
-            "\n"
-        )
-    except OSError as error:
-        raise GitError(f"{entry}: {error.strerror}") from None
 
 
 def _submodules(worktree: Path, entries: list[Entry]) -> tuple[str, ...]:

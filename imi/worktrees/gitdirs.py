@@ -45,12 +45,12 @@ def find(root: str) -> GitDir | None:
     try:
         own = dot
         if not dot.is_dir():
-            said = os.fsdecode(dot.read_bytes()).strip()
+            said = os.fsdecode(dot.read_bytes()).removesuffix("\n")
             if not said.startswith("gitdir: "):
                 return None
             own = Path(root, said.removeprefix("gitdir: "))
         shared = own / "commondir"
-        common = own / os.fsdecode(shared.read_bytes()).strip() if shared.exists() else own
+        common = own / os.fsdecode(shared.read_bytes()).removesuffix("\n") if shared.exists() else own
         return GitDir(root, os.path.realpath(own), os.path.realpath(common))
     except OSError:
         return None

@@ -15,10 +15,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, entries, git, report, spool
+from imi.worktrees import acts, backlinks, entries, git, names, report, spool
 from imi.worktrees.entries import Entry
 from imi.worktrees.layout import Project
-from imi.worktrees.names import KINDS
 
 
 def mend(project: Project) -> list[str]:
@@ -53,16 +52,7 @@ def _is_settled(project: Project, entry: Entry) -> bool:
 
 def is_back(project: Project, entry: Entry) -> bool:
     """Whether the folder in the entry's place is the one that was removed: it says so."""
-    return _named(entry.path(project)) == entry.own(project)
-
-
-def _named(path: Path) -> Path | None:
-    """What the folder says is git's part of it."""
-    try:
-        said = os.fsdecode((path / ".git").read_bytes())
-    except OSError:
-        return None
-    return Path(os.path.normpath(path / said.removeprefix("gitdir: ").removesuffix("\n")))
+    return backlinks.target(entry.path(project)) == entry.own(project)
 
 
 def settle(project: Project, entry: Entry) -> list[str]:
@@ -88,7 +78,7 @@ def put_back(project: Project, entry: Entry) -> list[str]:
         (kept / "gitdir").write_bytes(os.fsencode(target) + b"\n")
         kept.rename(free)
     own = _admin(project, path)
-    if own and _named(path) != own:
+    if own and backlinks.target(path) != own:
         point(project, entry, path, own)
         if own.name != record.admin:
             _point_submodules(own)
@@ -110,11 +100,8 @@ def _free(project: Project, name: str) -> Path:
 
 def _admin(project: Project, path: Path) -> Path | None:
     """What git keeps of the worktree in that folder."""
-    for each in (project.repository / "worktrees").glob("*/gitdir"):
-        said = os.fsdecode(each.read_bytes().removesuffix(b"\n"))
-        if os.path.normpath(each.parent / said) == os.path.normpath(path / ".git"):
-            return each.parent
-    return None
+    found = (project.repository / "worktrees").glob("*/gitdir")
+    return next((each.parent for each in found if backlinks.path_in(each) == path / ".git"), None)
 
 
 def point(project: Project, entry: Entry, path: Path, own: Path) -> None:
@@ -197,12 +184,11 @@ def _tell_restored(project: Project, entry: Entry) -> list[str]:
     branch = record.restored_on
     if branch is None:
         return ["the server was not told: no branch is checked out"]
-    kinds = (kind.work_type for kind in KINDS.values() if record.name.startswith(kind.folder))
     work = record.work or {}
     source = work.get("source", {"type": "manual"})
     ticket = source["ref"] if source["type"] == "plane_ticket" else None
     fields = {name: work[name] for name in ("source", "owner_id") if name in work}
-    work_type = work.get("work_type") or next(kinds, "feature")
+    work_type = work.get("work_type") or names.work_type(branch, record.name)
     body = report.worktree_body(project, path, branch, work_type, ticket, **fields)
     return _put(spool.Report(restored_id(entry), record.restored_at, record.restored_by, "worktree", body))
 
