@@ -20,9 +20,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, disk
+from imi.worktrees import acts, disk, names
 from imi.worktrees.layout import TRASH, NoProjectError, Project
-from imi.worktrees.names import KINDS, NameRefusedError
+from imi.worktrees.names import NameRefusedError
 from imi.worktrees.report import text
 
 REFS = "refs/imi/trash/"
@@ -175,7 +175,7 @@ def chosen(project: Project, name: str) -> Entry:
     """The newest entry that the name means, as layout.named has it, or the entry that is called so.
     NoProjectError for none, NameRefusedError for several names."""
     there = [each for each in read(project)[0] if each.folder.is_dir() and not each.record.expired]
-    tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
+    tasks = names.folders(name)
     rules: tuple[Callable[[Entry], bool], ...] = (
         lambda each: each.folder.name == name,
         lambda each: each.record.name == name,
@@ -184,9 +184,9 @@ def chosen(project: Project, name: str) -> Entry:
     )
     for rule in rules:
         found = [each for each in there if rule(each)]
-        names = sorted({each.record.name for each in found})
-        if len(names) > 1:
-            raise NameRefusedError(f"{name} may be one of {', '.join(names)}", "say which, by its folder")
+        several = sorted({each.record.name for each in found})
+        if len(several) > 1:
+            raise NameRefusedError(f"{name} may be one of {', '.join(several)}", "say which, by its folder")
         if found:
             return found[-1]
     raise NoProjectError(f"the trash of {project.root} has no {name}", "imi trash list shows all")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imi import config
-from imi.worktrees import git, gitdirs, settings
+from imi.worktrees import git, gitdirs, names, settings
 from imi.worktrees.git import GitError
-from imi.worktrees.names import KINDS, TRUNKS, LayoutError, NameRefusedError
+from imi.worktrees.names import TRUNKS, LayoutError, NameRefusedError
 
 
 class NoProjectError(LayoutError):
@@ -209,7 +209,7 @@ def named(project: Project, name: str | None, here: Path) -> Worktree:
         if not inside:
             raise NoProjectError(f"{here} is in no worktree", "go into one, or name it: imi list shows all")
         return max(inside, key=lambda each: len(each.path.parts))
-    tasks = {kind.folder + name.replace("/", "-") for kind in KINDS.values()}
+    tasks = names.folders(name)
     rules = (
         lambda each: each.path.name == name,
         lambda each: each.branch == name,
@@ -218,8 +218,8 @@ def named(project: Project, name: str | None, here: Path) -> Worktree:
     for rule in rules:
         found = [each for each in there if rule(each)]
         if len(found) > 1:
-            names = ", ".join(sorted(str(each.path) for each in found))
-            raise NameRefusedError(f"{name} may be one of {names}", "say which, by its folder or branch")
+            several = ", ".join(sorted(str(each.path) for each in found))
+            raise NameRefusedError(f"{name} may be one of {several}", "say which, by its folder or branch")
         if found:
             return found[0]
     raise NoProjectError(f"{project.root} has no worktree {name}", "imi list shows all")

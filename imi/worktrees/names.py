@@ -64,6 +64,11 @@ def folder_name(kind: str, name: str) -> str:
     return folder
 
 
+def folders(task: str) -> frozenset[str]:
+    """The folders that a task of this name may have, whatever kind it is."""
+    return frozenset(kind.folder + task.replace("/", "-") for kind in KINDS.values())
+
+
 def branch_name(kind: str, name: str) -> str:
     """The branch of a task, such as feat/login; NameRefusedError for one that git would not take."""
     return checked_branch(KINDS[kind].branch + checked(name))
