@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,18 +16,15 @@ from imi.cli.worktrees import failures
 from imi.worktrees import (
     acts,
     delivery,
-    facts,
     mending,
+    present,
     reconcile,
     registry,
     repairs,
     report,
     settings,
     spool,
-    sync,
-    trunk,
 )
-from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 from imi.worktrees.reconcile import Step
 from imi.worktrees.report import text
@@ -142,21 +137,12 @@ def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]
 
 def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
     """How the worktrees stand that were found, moved or completed, as reports."""
-    compared = trunk.ref(project)
     paths = {each.path for each in steps if each.branch and each.action in CHANGED}
-
-    def state(path: Path) -> list[tuple[str, dict[str, Any]]]:
-        try:
-            read = facts.read(path, compared, sync.linked(project, path))
-        except GitError:  # its next reader says why
-            return []
-        return [("git_state", report.git_state_body(project, read))] if read.branch else []
-
     reports = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for done, made in enumerate(threads.map(state, sorted(paths))):
-            api.bar.show("reading worktrees", done, len(paths))
-            reports += made
+    for done, read in enumerate(present.read_all([(project, path) for path in sorted(paths)])):
+        api.bar.show("reading worktrees", done, len(paths))
+        if read and read.branch:
+            reports.append(("git_state", report.git_state_body(project, read)))
     return reports
 
 

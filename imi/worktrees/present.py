@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ def read(project: Project, folder: Path) -> Facts:
     return facts.read(folder, trunk.ref(project), sync.linked(project, folder))
 
 
-def read_all(wanted: Sequence[tuple[Project, Path]]) -> list[Facts | None]:
-    """The facts of many, in their order; None for one that cannot be read."""
+def read_all(wanted: Sequence[tuple[Project, Path]]) -> Iterator[Facts | None]:
+    """The facts of many, in their order; None for one that cannot be read, whose next reader says why."""
     from concurrent.futures import ThreadPoolExecutor
 
     trunks = {project.root: trunk.ref(project) for project, _ in wanted}
@@ -32,7 +32,7 @@ def read_all(wanted: Sequence[tuple[Project, Path]]) -> list[Facts | None]:
             return None
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return list(threads.map(one, *zip(*wanted, strict=True))) if wanted else []
+        yield from threads.map(one, *zip(*wanted, strict=True)) if wanted else ()
 
 
 def status(read: Facts) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from imi.cli.client import Api
 from imi.config import ConfigError
-from imi.worktrees import delivery, facts, git, report, spool, sync, trunk
+from imi.worktrees import delivery, git, present, report, spool
 from imi.worktrees.batching import Activity
 from imi.worktrees.facts import Facts
 from imi.worktrees.git import GitError
@@ -64,8 +64,7 @@ class Reporter:
         if watched is None or not watched.project.remote or not self.reports():
             return
         try:
-            compared = trunk.ref(watched.project)
-            seen = facts.read(worktree, compared, sync.linked(watched.project, worktree))
+            seen = present.read(watched.project, worktree)
         except (GitError, ConfigError) as error:
             if worktree.is_dir():
                 self.say(f"{worktree.name}: {error}")
