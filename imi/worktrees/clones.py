@@ -14,6 +14,7 @@ from typing import TypeVar
 from imi.worktrees import git
 from imi.worktrees.git import GitError, Ref
 from imi.worktrees.names import TRUNKS
+from imi.worktrees.trunk import newest
 
 UNSEARCHED = frozenset({"node_modules"})
 
@@ -121,7 +122,7 @@ def inspect(repository: Path, found_at: Path) -> Clone:
             raise GitError(f"no trunk among its branches: name it with `git remote set-head {remote} --auto`")
         return Clone(observed_at, found_at, url, None, None, ())
     own = refs.get(f"refs/heads/{trunk}")
-    base = _newest(repository, own, refs.get(f"refs/remotes/{remote}/{trunk}"))
+    base = newest(repository, own, refs.get(f"refs/remotes/{remote}/{trunk}"))[0].commit
     trunk_path = _folder(repository, own) if own else None
     return Clone(
         observed_at=observed_at,
@@ -161,16 +162,6 @@ def _trunk(refs: dict[str, Ref], remote: str) -> str | None:
         if name in names:
             return name
     return names.pop() if len(names) == 1 else None
-
-
-def _newest(repository: Path, own: Ref | None, tracking: Ref | None) -> str:
-    """The trunk's commit: of the local branch and the remote's the one that contains the other, so that
-    neither a fetch nor a commit that is not pushed yet is missed; the remote's when they diverge."""
-    if own and tracking and git.divergence(repository, own.commit, tracking.commit)[0] == 0:
-        return own.commit
-    newest = tracking or own
-    assert newest, "the trunk was found among these references"
-    return newest.commit
 
 
 def _folder(repository: Path, ref: Ref) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imi.worktrees import acts, git, layout, names, settings, sync
+from imi.worktrees import acts, git, layout, names, settings, sync, trunk
 from imi.worktrees.git import GitError, Ref
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.names import LayoutError, NameRefusedError
@@ -121,10 +121,8 @@ def _refs(project: Project, branch: str) -> dict[str, Ref]:
 def _start(project: Project, branch: str, chosen: str | None, refs: dict[str, Ref]) -> str | None:
     """Where a branch begins: None if it is there, else a commit, or the remote's branch of that name."""
     tracking = f"refs/remotes/{project.remote_name}/"
-    there = {name: ref.commit for name, ref in refs.items()}
-    own, theirs = HEADS + project.trunk, tracking + project.trunk
-    if HEADS + branch in there:
-        if chosen and not chosen.startswith(there[HEADS + branch]):
+    if HEADS + branch in refs:
+        if chosen and not chosen.startswith(refs[HEADS + branch].commit):
             raise TakenError(f"{branch} is there already; --from is for a new branch", "leave --from out")
         return None
     if chosen:
@@ -133,12 +131,10 @@ def _start(project: Project, branch: str, chosen: str | None, refs: dict[str, Re
             return git.run(project.repository, *question).strip()
         except GitError:
             raise NameRefusedError(f"--from: there is no commit {chosen}", "such as main or v1.2") from None
-    if tracking + branch in there:
+    if tracking + branch in refs:
         return tracking + branch
-    if own in there and theirs in there and there[own] != there[theirs]:
-        ahead, behind = git.divergence(project.repository, there[theirs], there[own])
-        return there[own] if ahead and not behind else there[theirs]
-    trunk = there.get(theirs) or there.get(own)
-    if trunk is None:
+    own, theirs = refs.get(HEADS + project.trunk), refs.get(tracking + project.trunk)
+    found = trunk.newest(project.repository, own, theirs)
+    if not found:
         raise TakenError(f"{project.trunk} has no commit yet", "make one, or say where to begin: --from")
-    return trunk
+    return found[0].commit
