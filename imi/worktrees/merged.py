@@ -47,20 +47,6 @@ class Verdict:
     is_complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """A branch was merged: the test that decided, and the trunk's commit that brought it, where one did."""
-
-    test: Test
-    commit: str | None
-
-
-def merged(repository: Path, branch: str, trunk: str, *, is_link_merged: bool = False) -> Merged | None:
-    """How a branch was merged; None when it is open, or empty. Arguments as for `judge`, which tells more."""
-    verdict = judge(repository, branch, trunk, is_link_merged=is_link_merged)
-    return Merged(verdict.test, verdict.commit) if verdict.test else None
-
-
 def judge(
     repository: Path, branch: str, trunk: str, *, is_link_merged: bool = False, limit: int = LIMIT
 ) -> Verdict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from imi.worktrees import git as ask
-from imi.worktrees.merged import judge, merged
+from imi.worktrees.merged import judge
 from tests.repositories import Git
 
 BRANCH = "refs/heads/feat/größe"
@@ -76,7 +76,6 @@ def test_a_squash_that_was_reverted_is_found_by_its_patch(git: Git, clone: Path)
 
 def test_a_fast_forward_is_told_from_a_branch_without_commits(git: Git, clone: Path) -> None:
     assert judge(clone, BRANCH, TRUNK).state == "empty"
-    assert merged(clone, BRANCH, TRUNK) is None
     on_trunk(git, clone)
     git.commit(clone, "other")
     git(clone, "switch", "-q", "feat/größe")
@@ -120,7 +119,6 @@ def test_a_squash_that_the_trunk_wrote_over_later(git: Git, clone: Path) -> None
     verdict = judge(clone, BRANCH, TRUNK)
     assert (verdict.state, verdict.test, verdict.commit) == ("merged", "patch-id", commit)
     assert verdict.searched == 3
-    assert merged(clone, BRANCH, TRUNK) is not None
 
 
 def test_a_rebase(git: Git, clone: Path) -> None:
@@ -138,7 +136,6 @@ def test_half_a_rebase_is_open(git: Git, clone: Path) -> None:
     git(clone, "cherry-pick", f"{BRANCH}~1")
     verdict = judge(clone, BRANCH, TRUNK)
     assert (verdict.state, verdict.searched, verdict.is_complete) == ("open", 2, True)
-    assert merged(clone, BRANCH, TRUNK) is None
 
 
 def test_commits_after_the_squash_are_open(git: Git, clone: Path) -> None:
