@@ -127,7 +127,7 @@ def program() -> list[str]:
 
 def script(shell: Shell) -> str:
     """What the shell evaluates."""
-    state = spool.folder().parent
+    state = spool.state()
     quote = _fish if shell == "fish" else shlex.quote
     values = {
         "shell": shell,

@@ -28,7 +28,7 @@ class Seat:
 
     def __init__(self, what: str) -> None:
         name = hashlib.sha256(os.fsencode(what)).hexdigest()[:16] if what != "all" else what
-        home = spool.folder().parent / "monitor"
+        home = spool.state() / "monitor"
         self.what, self.pid_file, self.log_file = what, home / f"{name}.pid", home / f"{name}.log"
         self.held: IO[str] | None = None
 

@@ -15,11 +15,6 @@ from imi.worktrees import spool
 from imi.worktrees.layout import Project
 
 
-def folder() -> Path:
-    """Where imi keeps what it knows of this machine."""
-    return spool.folder().parent
-
-
 def projects() -> list[tuple[Path, Path]]:
     """(root, repository) of each, the last met first; those that are gone are left out."""
     with contextlib.suppress(OSError):
@@ -38,8 +33,8 @@ def remember(project: Project) -> None:
     if met in projects():
         return
     with contextlib.suppress(OSError):
-        folder().mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (folder() / "projects.lock").open("w") as lock:
+        spool.state().mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (spool.state() / "projects.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = [met, *(each for each in projects() if each[0] != project.root)]
             draft = _file().with_suffix(".new")
@@ -48,4 +43,4 @@ def remember(project: Project) -> None:
 
 
 def _file() -> Path:
-    return folder() / "projects"
+    return spool.state() / "projects"

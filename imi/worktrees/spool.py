@@ -38,11 +38,16 @@ def made(actor: str, kind: str, body: dict[str, Any]) -> Report:
     return Report(str(uuid.uuid4()), datetime.now(UTC).isoformat(), actor, kind, body)
 
 
-def folder() -> Path:
-    """Where the reports are: below XDG_STATE_HOME, else ~/.local/state."""
+def state() -> Path:
+    """Where imi keeps what it knows of this machine: below XDG_STATE_HOME, else ~/.local/state."""
     home = os.environ.get("XDG_STATE_HOME", "")
     base = Path(home) if home.startswith("/") else Path.home() / ".local/state"
-    return base / "iMi" / "spool"
+    return base / "iMi"
+
+
+def folder() -> Path:
+    """Where the reports are."""
+    return state() / "spool"
 
 
 def put(report: Report) -> Path:

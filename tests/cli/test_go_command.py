@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imi.worktrees import known
+from imi.worktrees import known, spool
 from tests.cli.rooted import homes, origin, root
 from tests.commandline import Imi
 from tests.repositories import Git
@@ -97,7 +97,7 @@ def test_a_folder_that_is_gone_is_no_answer(imi: Imi, many: Path) -> None:
 
 
 def test_what_is_known_of_the_machine_may_be_lost(imi: Imi, many: Path, tmp_path: Path) -> None:
-    file = known.folder() / "projects"
+    file = spool.state() / "projects"
     file.write_bytes(b"garbage\0\xff")
     assert imi("go", "login").out == f"{many / 'feat-login'}\n"
     assert [path for path, _ in known.projects()] == [many]  # and was written again
