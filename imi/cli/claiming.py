@@ -11,9 +11,9 @@ from imi.cli import claims
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.completion import worktrees
+from imi.cli.failures import failures
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import note_all
-from imi.cli.worktrees import failures
 from imi.worktrees.layout import Project, Worktree
 
 app = group("Leases on the work of worktrees.")

@@ -9,9 +9,9 @@ import typer
 from imi.cli.arguments import OlderThan
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.failures import failures
 from imi.cli.render import Column, note_all, table
 from imi.cli.trash import finish, found, opened
-from imi.cli.worktrees import failures
 from imi.worktrees import names, trash
 from imi.worktrees.git import GitError
 

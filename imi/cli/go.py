@@ -9,10 +9,8 @@ import typer
 
 from imi.cli.command import command, group
 from imi.cli.completion import worktrees
+from imi.cli.failures import failures
 from imi.cli.outcome import CONFLICT, NOT_FOUND, Failure
-from imi.config import ConfigError
-from imi.worktrees.git import GitError
-from imi.worktrees.names import LayoutError
 
 app = group("The way to a worktree.")
 SHOWN = 10
@@ -37,13 +35,8 @@ def go(
     within either, letters in that order, or with a slash a piece of the path. If several fit as well, they
     are named (exit 4). --json: path.
     """
-    try:
+    with failures():
         found = _found(query)
-    except (LayoutError, GitError, ConfigError) as error:
-        from imi.cli.worktrees import failures  # all that makes worktrees: half of the time there is
-
-        with failures():
-            raise error
     if not found:
         raise Failure("NOT_FOUND", f"no worktree fits {query}", "imi list shows all", NOT_FOUND)
     if len(found) > 1:

@@ -12,10 +12,10 @@ import typer
 
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.failures import failures
 from imi.cli.names import FEW, PROJECT, name_projects
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import Column, age, moment, note_all, table
-from imi.cli.worktrees import failures
 from imi.worktrees.layout import Project
 from imi.worktrees.names import LayoutError
 

@@ -58,7 +58,7 @@ def monitor(
     {"type":"note","message"}. With --daemon or --stop it is one document: {"pid","log_file"}, {"pid"}.
     """
     from imi.cli.client import connect
-    from imi.cli.worktrees import failures
+    from imi.cli.failures import failures
     from imi.worktrees import background, layout, settings
     from imi.worktrees.roster import Roster
 
@@ -152,7 +152,7 @@ def _watch(
 ) -> None:
     import httpx
 
-    from imi.cli.worktrees import failures
+    from imi.cli.failures import failures
     from imi.worktrees.batching import Batcher
     from imi.worktrees.monitor import Monitor
     from imi.worktrees.watching import Watcher

@@ -10,9 +10,9 @@ import typer
 
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.failures import failures
 from imi.cli.outcome import Failure
 from imi.cli.render import plain
-from imi.cli.worktrees import failures
 from imi.worktrees import (
     acts,
     delivery,

@@ -8,12 +8,12 @@ from typing import Any
 from imi.cli import claiming, claims, listing
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.failures import failures
 from imi.cli.listing import since
 from imi.cli.outcome import NOT_FOUND, Failure
 from imi.cli.render import note_all, record, table
 from imi.cli.trace import tables
 from imi.cli.work_reports import ACTIVITIES
-from imi.cli.worktrees import failures
 from imi.worktrees.facts import Facts
 
 app = group("How a worktree stands.")

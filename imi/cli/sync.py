@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from imi.cli.command import command, group
-from imi.cli.worktrees import failures
+from imi.cli.failures import failures
 
 if TYPE_CHECKING:
     from imi.worktrees.layout import Project, Worktree

@@ -11,9 +11,9 @@ import typer
 
 from imi.cli.client import Api
 from imi.cli.command import command, group
+from imi.cli.failures import failures
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import Column, age, moment, note_all, table
-from imi.cli.worktrees import failures
 from imi.worktrees import layout, mending, registry, trash
 from imi.worktrees.entries import Record
 from imi.worktrees.git import GitError

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,34 +9,11 @@ import typer
 
 from imi.cli.client import Api
 from imi.cli.command import command, group
-from imi.cli.outcome import CONFLICT, FAILED, NOT_FOUND, USAGE, Failure
-from imi.config import ConfigError
+from imi.cli.failures import failures
 from imi.worktrees import create, layout, names
 from imi.worktrees.create import Made
-from imi.worktrees.git import GitError
 
 app = group("Worktrees: one folder a task.")
-
-ENDS: dict[type[names.LayoutError], tuple[str, int]] = {
-    layout.NoProjectError: ("NOT_FOUND", NOT_FOUND),
-    names.NameRefusedError: ("USAGE", USAGE),
-    layout.PlainCloneError: ("REFUSED", CONFLICT),
-    create.TakenError: ("CONFLICT", CONFLICT),
-}
-
-
-@contextmanager
-def failures() -> Iterator[None]:
-    """What goes wrong with a worktree, as the end of a command."""
-    try:
-        yield
-    except names.LayoutError as error:
-        code, exit_code = ENDS[type(error)]
-        raise Failure(code, error.message, error.hint, exit_code) from None
-    except ConfigError as error:
-        raise Failure("CONFIG", str(error), exit_code=FAILED) from None
-    except GitError as error:
-        raise Failure("GIT", str(error)) from None
 
 
 def show(data: dict[str, Any]) -> str:

@@ -10,9 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imi.worktrees import acts, disk, git, layout, names, settings
-from imi.worktrees.create import Made, TakenError, linked
+from imi.worktrees.create import Made, linked
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, NoProjectError, PlainCloneError, Project
+from imi.worktrees.names import TakenError
 
 CLONING, ADOPTING = ".imi-clone", ".imi-adopt"
 

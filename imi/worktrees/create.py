@@ -8,12 +8,8 @@ from pathlib import Path
 from imi.worktrees import acts, git, layout, names, settings, sync, trunk
 from imi.worktrees.git import GitError, Ref
 from imi.worktrees.layout import Project, Worktree
-from imi.worktrees.names import LayoutError, NameRefusedError
+from imi.worktrees.names import NameRefusedError, TakenError
 from imi.worktrees.trunk import HEADS
-
-
-class TakenError(LayoutError):
-    """Something else is in the way: nothing was changed."""
 
 
 @dataclass(slots=True)

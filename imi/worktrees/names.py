@@ -22,6 +22,10 @@ class NameRefusedError(LayoutError):
     """A name that no folder or branch can have."""
 
 
+class TakenError(LayoutError):
+    """Something else is in the way: nothing was changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work: how its folders and branches begin, and its work_type."""

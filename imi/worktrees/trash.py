@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from imi.worktrees import acts, disk, entries, facts, git, gitdirs, layout, mending, reasons
-from imi.worktrees.create import TakenError
 from imi.worktrees.entries import Entry, Record
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRASH, Project, Worktree
-from imi.worktrees.names import LayoutError
+from imi.worktrees.names import LayoutError, TakenError
 from imi.worktrees.reasons import Ask, Process, Standing
 from imi.worktrees.trunk import HEADS
 

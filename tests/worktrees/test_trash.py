@@ -18,8 +18,7 @@ import pytest
 
 from imi import __file__ as package
 from imi.worktrees import entries, layout, mending, spool, trash
-from imi.worktrees.create import TakenError
-from imi.worktrees.names import NameRefusedError
+from imi.worktrees.names import NameRefusedError, TakenError
 from imi.worktrees.reasons import Known, Process
 from tests.repositories import Git
 
