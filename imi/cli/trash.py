@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ import typer
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.failures import failures
+from imi.cli.listing import since
 from imi.cli.outcome import CONFLICT, Failure
-from imi.cli.render import Column, age, moment, note_all, table
+from imi.cli.render import Column, moment, note_all, table
 from imi.worktrees import layout, mending, registry, trash
 from imi.worktrees.entries import Record
 from imi.worktrees.git import GitError
@@ -159,12 +159,11 @@ def _show_trash(data: dict[str, Any]) -> Any:
     note_all(data)
     if not data["items"]:
         return "the trash is empty"
-    now = datetime.now(UTC)
     columns = (
         Column("name", "name", cut=True),
         Column("branch", "branch", cut=True),
         Column("state", found),
-        Column("age", lambda row: age((now - datetime.fromisoformat(row["removed_at"])).total_seconds())),
+        Column("age", lambda row: since(row["removed_at"])),
         Column("size", lambda row: _size(row["size"]), right=True),
         Column("expires", lambda row: moment(row["expires_at"])),
         Column("by", "removed_by", cut=True, wide=100),
