@@ -1,6 +1,5 @@
-"""Reconcile: the server's worktrees of this project and host, compared with git's.
-
-    compare   what would make them agree: a list of steps, each a line for people and a report
+"""Reconcile: the server's worktrees of this project and host, compared with git's. What would make them agree
+are steps, each a line for people and a report.
 
 A branch that is checked out in another folder goes on there: its work item is never completed for a folder
 that is gone. A row of this project whose folder is another clone's worktree is that clone's.
