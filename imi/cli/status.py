@@ -40,7 +40,7 @@ def _show(data: dict[str, Any]) -> Any:
         "commit": commit and f"{commit['hash'][:12]} {commit['subject']} ({since(commit['committed_at'])})",
         "commits": _against(data["trunk"], data["ahead"], data["behind"]),
         "upstream": upstream and (_against(**upstream) or f"{upstream['name']} is gone"),
-        "files": f"{data['dirty']} changed, {data['untracked']} untracked",
+        "files": f"{data['dirty'] - data['untracked']} changed, {data['untracked']} untracked",
         "stashes": data["stashes"] or None,
         "in progress": data["operation"],
         "submodules": ", ".join(data["submodules"]) or None,
@@ -88,7 +88,8 @@ def status(api: Api, name: claiming.Name = None) -> Any:
         now = present.read(project, worktree.path)
         changed = [entry.path for entry in git.status(worktree.path).entries]
     data: dict[str, Any] = {"name": report.text(worktree.path.name), "path": report.text(worktree.path)}
-    data |= _facts(now, present.status(now), project.trunk) | {"modified_at": _modified(now, changed)}
+    data |= present.document(now) | _facts(now)
+    data |= {"trunk": project.trunk, "modified_at": _modified(now, changed)}
     notes: list[str] = []
     told: dict[str, Any] | None = None
     if project.remote is None:
@@ -107,15 +108,10 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     return data | {"notes": notes}
 
 
-def _facts(now: Facts, status: str, trunk: str) -> dict[str, Any]:
+def _facts(now: Facts) -> dict[str, Any]:
+    """What `imi list` does not tell."""
     commit = now.commit
     return {
-        "branch": now.branch,
-        "status": status,
-        "trunk": trunk,
-        "ahead": now.ahead,
-        "behind": now.behind,
-        "dirty": now.dirty,
         "untracked": now.untracked,
         "stashes": now.stashes,
         "operation": now.operation,
@@ -131,7 +127,6 @@ def _facts(now: Facts, status: str, trunk: str) -> dict[str, Any]:
             "author_email": commit.author_email,
             "committed_at": commit.committed_at.isoformat(),
         },
-        "observed_at": now.observed_at.isoformat(),
     }
 
 

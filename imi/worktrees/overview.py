@@ -99,7 +99,9 @@ def rows(
     for row, found in zip(chosen, read, strict=True):
         if found:
             now = present.document(found)
-            row |= now | {name: row[name] or now[name] for name in ("status", "changed_at")}
+            committed = found.commit and found.commit.committed_at.isoformat()
+            row["changed_at"] = row["changed_at"] or committed
+            row |= now | {"status": row["status"] or now["status"]}
     made.sort(key=lambda row: row["name"])
     made.sort(key=lambda row: (row["state"] == "trunk", row["changed_at"] or ""), reverse=True)
     return made

@@ -45,7 +45,8 @@ def status(read: Facts) -> str:
 
 
 def document(read: Facts) -> dict[str, Any]:
-    """The facts that a work item has too, by the names of `imi list`."""
+    """The facts that a work item has too, as `imi list` and `status` name them; `dirty` counts the untracked
+    files as well."""
     return {
         "branch": read.branch,
         "status": status(read),
@@ -53,5 +54,4 @@ def document(read: Facts) -> dict[str, Any]:
         "behind": read.behind,
         "dirty": read.dirty + read.untracked,
         "observed_at": read.observed_at.isoformat(),
-        "changed_at": read.commit.committed_at.isoformat() if read.commit else None,
     }
