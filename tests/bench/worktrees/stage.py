@@ -36,38 +36,34 @@ class Stage:
     def project(self, files: int) -> Path:
         """The root of a project of so many files, made once: leave it with its trunk alone."""
         if files not in self._made:
-            origin = self.home / f"files-{files}.git"
-            seed = self.home / f"seed-{files}"
-            for number in range(files):
-                file = seed / f"package{number % FOLDERS}/part{number % 7}/module{number}.py"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(f"value = {number}\n" * LINES)
-            self.git(self.home, "init", "-q", "--bare", "-b", "main", str(origin))
-            self.git(seed, "init", "-q", "-b", "main")
-            self.git(seed, "add", ".")
-            self.git(seed, "commit", "-q", "-m", "Begin")
-            self.git(seed, "push", "-q", str(origin), "main")
-            self.imi(self.home, "init", str(origin))
-            self._made[files] = self.home / origin.stem
+            texts = {
+                f"package{number % FOLDERS}/part{number % 7}/module{number}.py": f"value = {number}\n" * LINES
+                for number in range(files)
+            }
+            self._made[files] = self._begun(f"files-{files}", texts)
         return self._made[files]
 
-    def tasks(self, name: str, count: int, known: bool = True) -> Path:
-        """The root of a project of that name, of 50 files, and so many worktrees: feat-N on feat/N. The server
-        knows the facts of each, unless it is to know of none."""
+    def _begun(self, name: str, texts: dict[str, str]) -> Path:
+        """The root of a new project of these files."""
         origin, seed = self.home / f"{name}.git", self.home / f"{name}-seed"
-        for number in range(50):
-            file = seed / f"package{number % 10}/module{number}.py"
+        for place, text in texts.items():
+            file = seed / place
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("pass\n")
+            file.write_text(text)
         self.git(self.home, "init", "-q", "--bare", "-b", "main", str(origin))
         self.git(seed, "init", "-q", "-b", "main")
         self.git(seed, "add", ".")
         self.git(seed, "commit", "-q", "-m", "Begin")
         self.git(seed, "push", "-q", str(origin), "main")
         self.imi(self.home, "init", str(origin))
-        root = self.home / name
+        return self.home / name
+
+    def tasks(self, name: str, count: int, known: bool = True) -> Path:
+        """The root of a project of that name, of 50 files, and so many worktrees: feat-N on feat/N. The server
+        knows the facts of each, unless it is to know of none."""
+        root = self._begun(name, {f"package{each % 10}/module{each}.py": "pass\n" for each in range(50)})
         with self.api() as api:
-            project_id = post(api, "/projects", remote_origin=str(origin))["id"]
+            project_id = post(api, "/projects", remote_origin=str(self.home / f"{name}.git"))["id"]
             for number in range(count):
                 branch, path = f"feat/{number}", root / f"feat-{number}"
                 self.git(root / "trunk-main", "worktree", "add", "-q", "-b", branch, str(path))
