@@ -10,11 +10,6 @@ from imi.worktrees import layout, names
 from tests.repositories import Git
 
 
-@pytest.fixture(autouse=True)
-def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
 @pytest.fixture
 def shop(git: Git, tmp_path: Path) -> Path:
     """A project's folder with a task's worktree in it."""

@@ -32,13 +32,6 @@ def touch(place: str, agent: str | None, seconds: float = 0) -> Touch:
     return Touch(f"/shop/{place}", place, agent, NOON + timedelta(seconds=seconds))
 
 
-@pytest.fixture(autouse=True)
-def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.delenv("IMI_REPO_ROOT", raising=False)
-
-
 @pytest.fixture
 def root(git: Git, tmp_path: Path) -> Path:
     """A project with feat-login."""

@@ -19,11 +19,6 @@ from tests.repositories import Git
 VSCODE = ".vscode/settings.json"
 
 
-@pytest.fixture(autouse=True)
-def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
 @pytest.fixture
 def project(git: Git, tmp_path: Path) -> Project:
     """A project of a trunk and feat-x; .mise.toml is tracked."""

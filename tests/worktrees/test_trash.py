@@ -24,10 +24,9 @@ from tests.repositories import Git
 
 
 @pytest.fixture(autouse=True)
-def homes(git: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "0")  # looking at a worktree does not touch its index
+def untouched(git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking at a worktree does not touch its index."""
+    monkeypatch.setenv("GIT_OPTIONAL_LOCKS", "0")
 
 
 @pytest.fixture
