@@ -32,7 +32,7 @@ SHARE = 3
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 LEFT_TO_IT = (signal.SIGINT, signal.SIGQUIT)
 """The terminal sends these to the command as well."""
-NOT_RUN, NOT_FOUND = 126, 127
+NOT_RUN, NOT_THERE = 126, 127
 
 
 class Lease:
@@ -184,7 +184,7 @@ def _run(arguments: Sequence[str], environment: dict[str, str], output: Any, rec
         child = subprocess.Popen(arguments, env=environment, stdout=output)
     except OSError as error:
         note(f"imi run: {arguments[0]}: {error.strerror}", style="bold red")
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN
+        return NOT_THERE if isinstance(error, FileNotFoundError) else NOT_RUN
     received.to(child)
     code = child.wait()
     return code if code >= 0 else 128 - code
