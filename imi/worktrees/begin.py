@@ -140,8 +140,8 @@ def _adopt(clone: Path) -> Made:
     """Move a plain clone, all that it holds, into a folder of the trunk's below where it was."""
     if not (clone / ".git").is_dir():
         raise TakenError(f"{clone} keeps its repository elsewhere", "clone it anew: imi init URL")
-    trunk = _default_branch(clone)
-    branch = git.run(clone, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1)).strip()
+    found = layout.worktrees(clone / ".git")
+    trunk, branch = layout.describe(clone / ".git", clone, found).trunk, found[0].branch
     if branch != trunk:
         held = f"has {branch} checked out" if branch else "has no branch checked out"
         raise TakenError(f"{clone} {held}, not its trunk {trunk}", f"git -C {clone} switch {trunk}")
@@ -165,9 +165,3 @@ def _adopted(root: Path, half: Path) -> Made:
     acts.repair(trunk, *(each for each in moved if each.is_dir()))
     os.chdir(root)  # whoever stood in the clone went along
     return Made(layout.at(root), root, trunk.name.removeprefix(TRUNK), True, [f"{root} moved to {trunk}"])
-
-
-def _default_branch(clone: Path) -> str:
-    """A plain clone's trunk."""
-    found = layout.worktrees(clone / ".git")
-    return layout.describe(clone / ".git", clone, found).trunk
