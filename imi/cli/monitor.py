@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -184,7 +183,9 @@ def _watch(
 
 def known(api: Api) -> list[Path]:
     """The worktrees of this machine that the server knows and that are there."""
-    paths = (Path(each["path"]) for each in api.all("/worktrees", host=socket.gethostname()))
+    from imi.worktrees import registry
+
+    paths = (Path(each["path"]) for each in registry.worktrees(api))
     return [path for path in paths if path.is_dir()]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,7 +131,7 @@ def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]
     registered = registry.project(api, project)
     if registered and not registered["active"]:
         return None
-    return (registered["id"] if registered else None), [*api.all("/worktrees", host=socket.gethostname())]
+    return (registered["id"] if registered else None), [*registry.worktrees(api)]
 
 
 def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def worktree(api: Api, path: Path) -> dict[str, Any] | None:
     """Its worktree in a folder of this host."""
     found = api.get("/worktrees", host=socket.gethostname(), path=text(path))["items"]
     return dict(found[0]) if found else None
+
+
+def worktrees(api: Api) -> Iterator[dict[str, Any]]:
+    """All its worktrees of this host."""
+    return api.all("/worktrees", host=socket.gethostname())
 
 
 def newest(api: Api, project_id: str, branch: str) -> dict[str, Any] | None:
