@@ -37,22 +37,17 @@ DIFF = (
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a branch: `merged`; `empty`, without changes of its own; or `open`. `test` is the one
-    that found it merged, `commit` the trunk's commit that brought it, where one did. So many commits of the
-    trunk were `searched`; not `is_complete`: there are more of them, or of the branch, than the limit."""
+    that found it merged, `commit` the trunk's commit that brought it, where one did."""
 
     state: Literal["merged", "empty", "open"]
     test: Test | None = None
     commit: str | None = None
-    searched: int = 0
-    is_complete: bool = True
 
 
-def judge(
-    repository: Path, branch: str, trunk: str, *, is_link_merged: bool = False, limit: int = LIMIT
-) -> Verdict:
+def judge(repository: Path, branch: str, trunk: str, *, is_link_merged: bool = False) -> Verdict:
     """What became of a branch. Both are commits or whole references; given as a reference, the branch's
     reflog tells one that was fast-forwarded from one that never had a commit. `is_link_merged` is what its
-    pull request's link says. At most `limit` commits of the branch, and of the trunk since, are compared."""
+    pull request's link says. At most LIMIT commits of the branch, and of the trunk since, are compared."""
     peeled = (f"{name}^{{{kind}}}" for kind in ("commit", "tree") for name in (branch, trunk))
     tip, top, tree, top_tree = git.run(repository, "rev-parse", *peeled).split()
     base = git.run(repository, "merge-base", tip, top, accept=(0, 1)).strip() or None
@@ -67,9 +62,9 @@ def judge(
             return Verdict("merged", "same tree")
         if base and _merged_tree(repository, top, tip) == top_tree:
             return Verdict("merged", "merge adds nothing")
-    verdict = _compared(repository, tip, top, base, [commit for commit, *_ in own], is_linear, limit)
+    verdict = _compared(repository, tip, top, base, [commit for commit, *_ in own], is_linear)
     if verdict.state == "open" and is_link_merged:
-        return Verdict("merged", "pull request", None, verdict.searched, verdict.is_complete)
+        return Verdict("merged", "pull request")
     return verdict
 
 
@@ -116,27 +111,24 @@ def _merged_tree(repository: Path, top: str, tip: str) -> str | None:
 
 
 def _compared(
-    repository: Path, tip: str, top: str, base: str | None, own: list[str], is_linear: bool, limit: int
+    repository: Path, tip: str, top: str, base: str | None, own: list[str], is_linear: bool
 ) -> Verdict:
     """Compare by patch-id: each commit of the branch (rebased), and its whole difference (squashed), with the
     trunk's commits since. What a merge commit changes by itself is in no patch, so a branch that has one is
     compared as a whole."""
-    is_complete = len(own) <= limit
-    rebased = _patch_ids(repository, own) if is_linear and is_complete else {}
-    if is_linear and is_complete and not rebased:
+    is_compared = is_linear and len(own) <= LIMIT
+    rebased = _patch_ids(repository, own) if is_compared else {}
+    if is_compared and not rebased:
         return Verdict("empty")
     squashed = _patch_ids(repository, [f"{tip} {base}"]).get(tip) if base else None
-    since = _list(repository, "%H", "--no-merges", f"--max-count={limit + 1}", top, f"^{tip}")
-    is_complete = is_complete and len(since) <= limit
+    since = _list(repository, "%H", "--no-merges", f"--max-count={LIMIT}", top, f"^{tip}")
     wanted = set(rebased.values())
-    searched = 0
-    for chunk in _chunks(since[:limit]):
-        searched += len(chunk)
+    for chunk in _chunks(since):
         for commit, patch_id in _patch_ids(repository, chunk).items():
             wanted.discard(patch_id)
             if patch_id == squashed or (rebased and not wanted):
-                return Verdict("merged", "patch-id", commit, searched, is_complete)
-    return Verdict("open", None, None, searched, is_complete)
+                return Verdict("merged", "patch-id", commit)
+    return Verdict("open")
 
 
 def _chunks(commits: list[str]) -> Iterator[list[str]]:
