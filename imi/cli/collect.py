@@ -11,7 +11,7 @@ from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.failures import failures
 from imi.cli.render import Column, note_all, table
-from imi.cli.trash import finish, found, opened
+from imi.cli.trash import finish, judged, opened
 from imi.worktrees import names, trash
 from imi.worktrees.git import GitError
 
@@ -25,7 +25,7 @@ def _show_collected(data: dict[str, Any]) -> Any:
     columns = (
         Column("name", "name", cut=True),
         Column("branch", "branch", cut=True),
-        Column("state", found),
+        Column("state", judged),
         Column("", "action"),
         Column("why not", lambda row: "; ".join(row["reasons"]) or None, cut=True, rare=True),
     )

@@ -51,14 +51,14 @@ def finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, 
     return answers
 
 
-def found(row: Mapping[str, Any]) -> str | None:
+def judged(row: Mapping[str, Any]) -> str | None:
     """The state, and the test that found it."""
     return f"{row['state']}, by {row['test']}" if row["test"] else row["state"]
 
 
 def _show_removed(data: dict[str, Any]) -> str:
     note_all(data)
-    return f"{data['name']} is in the trash ({found(data)}); it comes back with: imi restore {data['name']}"
+    return f"{data['name']} is in the trash ({judged(data)}); it comes back with: imi restore {data['name']}"
 
 
 @command(app, "remove", example="imi remove login", show=_show_removed)
@@ -73,8 +73,8 @@ def remove(
     claim of another, a process inside, a rebase or merge in progress, a lock. A merged branch, squashed or
     rebased too, has nothing unpushed. The branch stays.
 
-    --json: name, path, trash, branch, state (merged, empty, open), test, reasons (which --force overrode),
-    notes.
+    --json: name, path, trash, branch, state (merged, empty, open), test, forced (the reasons that
+    --force overrode), notes.
     """
     from imi.worktrees import reasons
 
@@ -88,19 +88,14 @@ def remove(
         try:
             removed = trash.remove(project, path, api.actor, reasons.asking(api, project), against)
         except trash.RefusedError as refused:
-            raise _refusal(refused) from None
+            raise Failure("REFUSED", refused.message, refused.hint, CONFLICT) from None
         notes += removed.notes
         if here.is_relative_to(path):
             notes.append(f"this folder is in the trash now: cd {project.root}")
         finish(api, project, notes)
     document = removed.entry.document(project)
-    shown = {key: document[key] for key in ("name", "path", "trash", "branch", "state", "test")}
-    return shown | {"reasons": removed.entry.record.forced, "notes": notes}
-
-
-def _refusal(refused: trash.RefusedError) -> Failure:
-    params = {"reasons": refused.reasons}
-    return Failure("REFUSED", refused.message, refused.hint, CONFLICT, params)
+    shown = {key: document[key] for key in ("name", "path", "trash", "branch", "state", "test", "forced")}
+    return shown | {"notes": notes}
 
 
 def _show_restored(data: dict[str, Any]) -> str:
@@ -162,7 +157,7 @@ def _show_trash(data: dict[str, Any]) -> Any:
     columns = (
         Column("name", "name", cut=True),
         Column("branch", "branch", cut=True),
-        Column("state", found),
+        Column("state", judged),
         Column("age", lambda row: since(row["removed_at"])),
         Column("size", lambda row: _size(row["size"]), right=True),
         Column("expires", lambda row: moment(row["expires_at"])),

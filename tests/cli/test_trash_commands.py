@@ -59,7 +59,7 @@ def test_a_claimed_worktree_stays_and_a_forced_one_comes_back(
         "branch": "feat/login",
         "state": "empty",
         "test": None,
-        "reasons": ["1 file is untracked", "claude-7 claims it"],
+        "forced": ["1 file is untracked", "claude-7 claims it"],
         "notes": [],
     }
     assert trashed.parent == root / ".imi-trash" and (trashed / "new").read_text() == "mine"
