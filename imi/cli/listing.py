@@ -102,7 +102,7 @@ def list_(
         rows.sort(key=lambda row: row["project"] or "")
     if blank := sum(row["observed_at"] is None and row["state"] != "gone" for row in rows):
         notes.append(
-            f"nobody has reported yet how {blank} of them stand: imi status NAME reads and reports one"
+            f"nobody has reported yet how {blank} of them stand: imi status in a folder reads and reports it"
         )
     return {"items": rows, "total": len(rows), "all": everything, "notes": notes}
 

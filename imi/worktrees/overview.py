@@ -6,12 +6,12 @@ take seconds.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from imi.worktrees import present, report
+from imi.worktrees import gitdirs, present, report
 from imi.worktrees.layout import Project, Worktree
 
 FEW = 32
@@ -83,12 +83,9 @@ def rows(
     """All rows, the trunk first, then what changed last. Without the server git is asked about every
     worktree, with it about few."""
     made = []
-    local = {each["id"]: _place(each, there) for each in worktrees}
-    homes = {each["project_id"] for each in worktrees if local[each["id"]]}  # projects of which git was asked
     for each in worktrees:
-        place = local[each["id"]]
-        is_lost = each["project_id"] in homes or not os.path.lexists(f"{each['path']}/.git")
-        is_gone = not place and each["host"] == socket.gethostname() and is_lost
+        place = _place(each, there)
+        is_gone = not place and each["host"] == socket.gethostname() and not _is_whole(each["path"])
         made.append(known(each, items.get(each["work_item_id"] or ""), place and place[1], is_gone))
     told = {row["path"] for row in made if row["host"] == socket.gethostname()}
     made += [unknown(place, is_asked) for path, place in there.items() if path not in told]
@@ -105,6 +102,12 @@ def rows(
     made.sort(key=lambda row: row["name"])
     made.sort(key=lambda row: (row["state"] == "trunk", row["changed_at"] or ""), reverse=True)
     return made
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a worktree is there that git knows: it may be another clone's."""
+    found = gitdirs.find(path)
+    return found is not None and Path(found.own).is_dir()
 
 
 def _place(row: Mapping[str, Any], there: Mapping[str, Place]) -> Place | None:

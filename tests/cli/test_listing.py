@@ -99,6 +99,17 @@ def test_a_worktree_that_git_forgot_is_gone_too(imi: Imi, git: Git, root: Path) 
     assert listed(imi)["feat-forgotten"]["state"] == "gone"
 
 
+def test_another_clones_worktree_is_not_gone(imi: Imi, root: Path, origin: Path, tmp_path: Path) -> None:
+    imi("feat", "here")
+    (tmp_path / "second").mkdir()
+    os.chdir(tmp_path / "second")
+    os.chdir(imi.data("init", str(origin))["path"])
+    imi("feat", "there")
+    rows = listed(imi)
+    assert (rows["feat-here"]["state"], rows["feat-there"]["state"]) == ("registered", "registered")
+    assert "1 of them stand: imi status in a folder" in imi("list").err
+
+
 def test_the_trunk_then_what_changed_last(imi: Imi, root: Path, origin: Path) -> None:
     for name in ("first", "second", "third"):
         imi("feat", name)
