@@ -71,14 +71,15 @@ def _released(data: dict[str, Any]) -> str:
 
 @command(app, "claim", example="imi claim login --agent claude-7 --ttl 2h", show=_claimed)
 def claim(api: Api, name: Name = None, ttl: claims.Ttl = 1800) -> Any:
-    """Take the lease on a worktree's work for --agent. Refused (exit 4) while another holds it.
+    """Take the lease on a worktree's work for --agent, or make it last longer. Refused (exit 4) while another
+    holds it.
 
     A claim is the server's: without it there is none (exit 5). It ends when it is released, or by itself when
     its time is over. --json: the work item and notes.
     """
     api.prepare()
     item_id, notes = work_item(api, *named(name))
-    return claims.claim(api, item_id, ttl) | {"notes": notes}
+    return claims.prolong(api, claims.claim(api, item_id, ttl), ttl) | {"notes": notes}
 
 
 @command(app, "release", example="imi release login --agent claude-7", show=_released)

@@ -89,8 +89,7 @@ class Lease:
                 note(f"imi run: THE LEASE IS LOST: {failure.message}; the command goes on", style="bold red")
 
     def _renewed(self) -> dict[str, Any]:
-        token = self.item["claim"]["fencing_token"]
-        return dict(claims.renew(self.api, self.item["id"], self.ttl, token))
+        return claims.prolong(self.api, self.item, self.ttl)
 
 
 @command(

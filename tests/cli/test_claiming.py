@@ -152,6 +152,16 @@ def test_a_lease_that_was_held_before_is_held_afterwards(imi: Imi, login: str) -
     assert kept["lease_until"] > short["lease_until"]
 
 
+def test_a_lease_is_prolonged_and_never_cut_short(imi: Imi, login: str) -> None:
+    short = imi.data("claim", "--ttl", "1m")["claim"]
+    long = imi.data("claim", "--ttl", "24h")["claim"]
+    assert long["fencing_token"] == short["fencing_token"] and long["lease_until"] > short["lease_until"]
+    imi("run", "--ttl", "1m", "--", "true")
+    kept = imi.data("claim")["claim"]
+    ends = [datetime.fromisoformat(each["lease_until"]) for each in (long, kept)]
+    assert abs((ends[1] - ends[0]).total_seconds()) < 60
+
+
 def test_a_lease_is_renewed_taken_again_and_lost(
     imi: Imi, login: str, live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
