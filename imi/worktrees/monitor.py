@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -124,7 +125,21 @@ class Monitor:
         for root, overlaps in found.items():
             nobodys = ignored(root, [each.path for each in overlaps])
             if left := [each for each in overlaps if each.path not in nobodys]:
-                self.screen.warn(left)
+                named = [
+                    replace(each, first=self._named(each.first), last=self._named(each.last)) for each in left
+                ]
+                self.screen.warn(named)
+
+    def _named(self, touch: Touch) -> Touch:
+        """By whom it was, if a claim is newer than what was known: asked for once a second at most."""
+        root = Path(touch.place)
+        watched = self.roster.watched.get(root)
+        if touch.agent != self.api.actor or not watched or not watched.branch:
+            return touch
+        is_away = self.reporter.away or self.holders.failure
+        if not is_away and self._is_due(f"holder of {root}", LOOK):
+            self.holders.now(watched.project, watched.branch)
+        return replace(touch, agent=self.agent(root))
 
     def _run(self) -> None:
         try:

@@ -221,6 +221,16 @@ def test_two_worktrees_in_one_file_are_warned_of_once(
     assert paths(activities(root / "feat-pay")) == {"shared.py"}
 
 
+def test_a_warning_names_who_has_just_claimed(imi: Imi, root: Path, start: Start) -> None:
+    running = start(plain=True)
+    for name, agent in (("feat-login", "claude-7"), ("feat-pay", "codex-2")):
+        imi("claim", name, "--agent", agent)
+        (root / name / "shared.py").write_text(agent)
+        running.until(lambda name=name: any(name in line for line in running.said))  # type: ignore[misc]
+    who = "claude-7 in feat-login, then by codex-2 in feat-pay\n"
+    running.until(lambda: f"warning: shared.py was touched by {who}" in running.errors)
+
+
 def test_an_agent_on_another_host_is_warned_of(imi: Imi, root: Path, origin: Path, start: Start) -> None:
     theirs = imi.data(
         "work", "start", origin, "fix/far", "--host", "far-away", "--agent", "codex-2"
