@@ -203,7 +203,7 @@ class Bar:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled and sys.stderr.isatty()
-        self.state: tuple[str, int, int | None] = ("waiting for the server", 0, None)
+        self.state: tuple[str, int, int | None] = ("working", 0, None)
         self.progress: Progress | None = None
         self.lock = threading.Lock()
         self.timer = threading.Timer(1, self._appear)
@@ -215,6 +215,10 @@ class Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Leave the terminal to others."""
         self.timer.cancel()
         with self.lock:
             self.enabled = False

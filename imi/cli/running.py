@@ -135,6 +135,7 @@ def run(
     if not as_json:
         _say(notes)
     environment = _environment(api, lease)
+    api.bar.end()
     began = time.monotonic()
     with _signals() as received:
         try:

@@ -129,6 +129,16 @@ def test_its_document_is_all_on_stdout(imi: Imi, login: str) -> None:
     assert data["claim"]["agent_id"] == "claude-7"
 
 
+def test_nothing_is_drawn_over_the_command(imi: Imi, login: str) -> None:
+    ours, its = os.openpty()
+    script = "echo begins >&2; sleep 2; echo ends >&2"
+    subprocess.run([*RUN, "--", "sh", "-c", script], stderr=its, check=True)
+    seen = os.read(ours, 65536)
+    assert seen.partition(b"begins\r\n")[2] == b"ends\r\n", seen
+    os.close(ours)
+    os.close(its)
+
+
 @pytest.mark.parametrize(("command", "code"), [("/nowhere/program", 127), ("/etc", 126)])
 def test_what_cannot_be_run(imi: Imi, login: str, command: str, code: int) -> None:
     ran = imi("run", "--", command, code=code)
