@@ -44,13 +44,13 @@ def held(row: Any) -> str | None:
 
 COLUMNS = (
     Column("name", "name", cut=True),
-    Column("branch", "branch", cut=True),
+    Column("branch", "branch", cut=True, wide=80),
     Column("status", "status"),
     Column("commits", commits),
     Column("files", "dirty", right=True),
     Column("seen", lambda row: since(row["observed_at"]), right=True),
     Column("type", "work_type", wide=120),
-    Column("owner", "owner", cut=True),
+    Column("owner", "owner", cut=True, wide=80),
     Column("held by", held, cut=True, rare=True),
     Column("state", lambda row: None if row["state"] in ("registered", "trunk") else row["state"], rare=True),
 )
