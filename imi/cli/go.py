@@ -38,7 +38,7 @@ def go(
     with failures():
         found = _found(query)
     if not found:
-        raise Failure("NOT_FOUND", f"no worktree fits {query}", "imi list shows all", NOT_FOUND)
+        raise Failure("NOT_FOUND", f"no worktree fits {query}", "imi list --all shows all", NOT_FOUND)
     if len(found) > 1:
         shown = ", ".join(str(path) for path in found[:SHOWN])
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""

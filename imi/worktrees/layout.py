@@ -93,7 +93,7 @@ def at(start: Path) -> Project:
         inside = _way_in(folder)
         if inside is not None:
             return _project(_repository(inside))
-    raise NoProjectError(f"{start} is in no project", "make one: imi init URL; or go into one's folder")
+    raise NoProjectError(f"{start} is in no project", "make one: imi init URL; or go into one: imi go NAME")
 
 
 def _repository(folder: Path) -> Path:
