@@ -84,6 +84,8 @@ def status(api: Api, name: claiming.Name = None) -> Any:
         if name or failure.exit_code != NOT_FOUND:
             raise
         return listing.list_(api)
+    if not worktree.path.is_dir():
+        raise Failure("NOT_FOUND", f"{worktree.path} is gone", "tidy up first: imi reconcile", NOT_FOUND)
     with failures():
         now = present.read(project, worktree.path)
         changed = [entry.path for entry in git.status(worktree.path).entries]

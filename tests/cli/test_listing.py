@@ -86,6 +86,7 @@ def test_where_git_and_the_server_disagree(imi: Imi, git: Git, root: Path) -> No
         "by hand\x1b[31m": "not registered",
     }
     assert rows["feat-gone"]["status"] is None
+    assert "imi reconcile" in str(imi.error(3, "status", "gone")["hint"])
     assert (rows["feat-switched"]["branch"], rows["feat-switched"]["owner"]) == ("spike", "ada")
     assert rows["by hand\x1b[31m"]["status"] == "clean"
     shown = imi("list").out
