@@ -10,7 +10,7 @@ from imi.cli.arguments import Everything, FencingToken, Limit, Metadata, Offset,
 from imi.cli.client import Api, segment
 from imi.cli.command import command, group
 from imi.cli.outcome import usage
-from imi.cli.render import Column, moment, page, record
+from imi.cli.render import Column, moment, page, plain, record
 
 app = group("Reports about work items; commands of `imi work`.")
 
@@ -78,11 +78,17 @@ def report(
     return api.patch("/work/git-state", named | reported)
 
 
+def _what(activity: Any) -> str | None:
+    """The file, or the program and how it ended."""
+    program, code = (activity["details"].get(name) for name in ("program", "exit_code"))
+    return activity["path"] or (program and f"{plain(program)}, exit {plain(code)}")
+
+
 ACTIVITIES = (
     Column("at", lambda activity: moment(activity["occurred_at"])),
     Column("agent", "agent_id", cut=True),
     Column("did", "activity_type"),
-    Column("file", "path", cut=True),
+    Column("what", _what, cut=True),
 )
 
 

@@ -117,6 +117,7 @@ sys.exit(7)
     assert activity["details"]["exit_code"] == 7
     assert activity["details"]["program"] == Path(sys.executable).name
     assert 0 < activity["details"]["seconds"] < 60
+    assert f"{Path(sys.executable).name}, exit 7" in imi("work", "activities", login).out
 
 
 def test_its_document_is_all_on_stdout(imi: Imi, login: str) -> None:
