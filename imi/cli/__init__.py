@@ -172,7 +172,7 @@ def run(arguments: list[str]) -> int:
 def refuse(error: Any, as_json: bool) -> int:
     """Say what Typer found wrong with the arguments; a group without a command shows its help."""
     context = error.ctx.command_path if error.ctx else "imi"
-    message = error.format_message()
+    message = error.format_message().replace("a valid int range", "a whole number")
     if message.startswith("Usage:"):
         if not as_json:
             typer.echo(message, err=True)

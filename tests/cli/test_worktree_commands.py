@@ -196,6 +196,7 @@ def test_review_takes_the_requests_head(
     git(root / "trunk-main", "fetch", "-q", "--prune")
     unpushed = git(root / "pr-12", "rev-list", "HEAD", "--not", "--remotes")
     assert unpushed == ""
+    assert "'x' is not a whole number" in str(imi.error(2, "review", "x")["message"])
     assert "no pull request 13" in str(imi.error(1, "review", 13)["message"])
 
 
