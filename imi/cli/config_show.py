@@ -25,7 +25,9 @@ def _show(data: dict[str, Any]) -> Any:
 
 @command(app, "show", example="imi config show", show=_show)
 def show() -> Any:
-    """Show each setting, its value, and where it came from: the environment, config.toml, or the default.
+    """Show each setting, its value, and where it came from.
+
+    That is the environment, config.toml, or the default.
 
     Secrets are not shown, only whether they are set; nor is what a URL says before an @.
     --json: file, settings [{setting, value, source}].

@@ -170,7 +170,9 @@ def _show_trash(data: dict[str, Any]) -> Any:
 
 @command(listing, "list", example="imi trash list", show=_show_trash)
 def list_() -> Any:
-    """List what was removed, newest first: of a name that stands there twice, restore takes the upper one.
+    """List what was removed, newest first.
+
+    Of a name that stands there twice, restore takes the upper one.
 
     --json: items (name, entry, path, trash, branch, commit, state, test, forced, removed_at, removed_by,
     expires_at, size), size and budget of the whole in bytes, notes.
