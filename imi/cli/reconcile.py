@@ -40,8 +40,9 @@ def show(data: dict[str, Any]) -> Any:
     from imi.cli.render import Column, note_all, table
 
     rows = data["actions"] + data["left"]
-    said = [f"delivered {data['delivered']} reports that waited"] if data["delivered"] else []
-    said += [f"refused by the server, laid aside: {file}" for file in data["refused"]]
+    count = data["delivered"]
+    said = [f"delivered {count} report{'s' if count > 1 else ''} that waited"] if count else []
+    said += [f"refused by the server: read it, then remove it: {file}" for file in data["refused"]]
     if not (rows or said or data["quiet"]):
         said.append("nothing to do")
     note_all(data)
