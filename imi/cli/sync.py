@@ -77,4 +77,5 @@ def sync(
                     "refused": synced.refused,
                 }
             )
+        notes += [f"{each} is not linked: symlink_files does not name it" for each in links.unnamed(project)]
     return {"worktrees": done, "notes": notes}

@@ -93,6 +93,14 @@ def link(project: Project, worktree: Path, spare: bool = False) -> Synced:
     return synced
 
 
+def unnamed(project: Project) -> list[str]:
+    """What lies beside the shared files and is not linked, below the root."""
+    chosen = settings.load()
+    named = {PurePosixPath(entry).parts[:1] for entry in chosen.symlink_files}
+    there = (each for home in _homes(project, chosen) if home.is_dir() for each in sorted(home.iterdir()))
+    return [os.path.relpath(each, project.root.resolve()) for each in there if (each.name,) not in named]
+
+
 def _homes(project: Project, chosen: settings.Config) -> list[Path]:
     return [project.root.resolve() / path for path in sources(chosen.sync_settings)]
 

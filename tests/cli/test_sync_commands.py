@@ -69,6 +69,12 @@ def test_it_says_what_was_in_the_way(imi: Imi, root: Path) -> None:
     assert (root / "feat-x/.env.backup").read_text() == "mine"
 
 
+def test_it_says_what_the_settings_do_not_name(imi: Imi, root: Path) -> None:
+    (root / "sync/repo/notes.txt").touch()
+    (root / "sync/repo/.vscode").mkdir()
+    assert imi("sync").err == "sync/repo/notes.txt is not linked: symlink_files does not name it\n"
+
+
 def test_what_it_refuses_is_a_failure(imi: Imi, root: Path, tmp_path: Path) -> None:
     configure(tmp_path, 'symlink_files = ["../\\u001b[31m", ".env"]\n')
     ran = imi("sync", code=1)
