@@ -52,12 +52,15 @@ def finish(api: Api, project: Project, notes: list[str]) -> dict[str, dict[str, 
 
 
 def judged(row: Mapping[str, Any]) -> str | None:
-    """The state, and the test that found it."""
-    return f"{row['state']}, by {row['test']}" if row["test"] else row["state"]
+    """The state in words, and the test that found it."""
+    state = "no commits" if row["state"] == "empty" else row["state"]
+    return f"{state}, by {row['test']}" if row["test"] else state
 
 
 def _show_removed(data: dict[str, Any]) -> str:
     note_all(data)
+    if data["forced"]:
+        note(f"--force went over: {'; '.join(data['forced'])}")
     return f"{data['name']} is in the trash ({judged(data)}); it comes back with: imi restore {data['name']}"
 
 

@@ -131,6 +131,7 @@ def test_without_a_server_it_is_told_later_once(
     assert [line.split(":")[0] for line in lines] == [
         "who claims it is unknown",
         "the server at http",
+        "--force went over",
     ]
     assert "kept for the next command" in lines[1]
     assert imi("restore", "login").out == f"{root / 'feat-login'}\n"
@@ -160,7 +161,7 @@ def test_the_trash_is_listed(imi: Imi, root: Path) -> None:
     for name in ("one", "two"):
         imi("feat", name)
         (root / f"feat-{name}/new").write_bytes(os.urandom(5000))
-        imi("remove", name, "--force")
+        assert "1 file is untracked" in imi("remove", name, "--force").err
     data = imi.data("trash", "list")
     assert [item["name"] for item in data["items"]] == ["feat-two", "feat-one"]
     item = data["items"][0]
@@ -170,7 +171,7 @@ def test_the_trash_is_listed(imi: Imi, root: Path) -> None:
     assert data["size"] == sum(item["size"] for item in data["items"]) > 10000
     lines = imi("trash", "list").lines
     assert lines[0].split()[:6] == ["name", "branch", "state", "age", "size", "expires"]
-    assert lines[1].split()[:3] == ["feat-two", "feat/two", "empty"]
+    assert lines[1].split()[:4] == ["feat-two", "feat/two", "no", "commits"]
 
 
 def test_a_shell_inside_is_told_where_it_stands(
