@@ -17,7 +17,7 @@ app = group("The log; commands of `imi events`.")
 
 COLUMNS = (
     Column("time", lambda event: moment(event["timestamp"])),
-    Column("id", "event_id"),
+    Column("id", "event_id", wide=80),
     Column("event type", "event_type", cut=True),
     Column("by", watch.who, cut=True, wide=100),
     Column("payload", lambda event: watch.values(event["payload"]), cut=True, wide=120),
