@@ -13,7 +13,7 @@ from imi.cli.command import command, group
 from imi.cli.failures import failures
 from imi.cli.listing import since
 from imi.cli.outcome import CONFLICT, Failure
-from imi.cli.render import Column, moment, note_all, table
+from imi.cli.render import Column, moment, note, note_all, table
 from imi.worktrees import layout, mending, registry, trash
 from imi.worktrees.entries import Record
 from imi.worktrees.git import GitError
