@@ -336,3 +336,18 @@ def test_without_a_remote_only_git_is_done(
     assert imi.error(3, "feat", "x")["code"] == "NOT_FOUND"
     monkeypatch.setenv("IMI_REPO_ROOT", str(tmp_path / "bare"))
     assert imi.data("feat", "x")["created"] is False
+
+
+def test_a_report_whose_answer_was_lost_counts_once(
+    imi: Imi, root: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the server had it, while somebody else ends the work: its repeat begins no other."""
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "done", lambda file: None)
+        made = imi.data("feat", "login", "--ticket", "PROJ-7")
+    imi("work", "complete", made["work_item_id"], "--type", "abandoned")
+    before = imi.data("stats")["total_events"]
+    assert len(spool.waiting()) == 1
+    assert imi.data("reconcile")["delivered"] == 1
+    (item,) = imi.data("work", "list", "--project", origin, "--active", "all")["items"]
+    assert (item["id"], imi.data("stats")["total_events"]) == (made["work_item_id"], before)
