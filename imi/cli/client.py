@@ -204,6 +204,7 @@ class Api:
 
     def _judge(self, status: int, content: bytes, headers: Mapping[str, str]) -> Reply:
         try:
+            headers["X-Request-ID"]  # iMi's answers have one
             data: Any = json.loads(content) if content else None
             if 200 <= status < 300:
                 return Reply(status, data, headers)

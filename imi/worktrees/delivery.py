@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from imi.cli.client import Api
@@ -39,31 +40,38 @@ def tell_all(
 def deliver(api: Api) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Deliver what waits, oldest first. Answers the server's answers by report id, and sentences."""
     answers: dict[str, dict[str, Any]] = {}
-    projects: dict[str, Any] = {}
     notes: list[str] = []
-    if not spool.waiting():
-        return answers, notes
-    with spool.delivering() as held:
-        files = spool.waiting() if held else []
-        for done, file in enumerate(files):
-            api.bar.show("reporting", done, len(files))
-            try:
-                report = spool.read(file)
-                answers[report.id] = KINDS[report.kind](_send(api, report, projects), report)
-            except (ValueError, KeyError):
-                notes.append(f"no report that this version can send, kept as {spool.refuse(file)}")
-            except Failure as failure:
-                if not _is_final(failure):
-                    kept = len(spool.waiting())
-                    what = f"{kept} reports are" if kept > 1 else "the report is"
-                    notes.append(f"{failure.message}; {what} kept for the next command or `imi reconcile`")
-                    return answers, notes
-                notes.append(f"the server refused a report: {failure.message}; kept as {spool.refuse(file)}")
-            else:
-                spool.done(file)
-    if not held:
-        notes.append("another process has been delivering for half a minute; the report is kept")
+    try:
+        if spool.waiting():
+            with spool.delivering() as held:
+                if held:
+                    _deliver(api, spool.waiting(), answers, notes)
+                else:
+                    notes.append("another process has been delivering for half a minute; the report is kept")
+    except OSError as error:  # the server's are Failures
+        why = error.strerror or error
+        notes.append(f"reports wait that the server was not told: cannot write to {spool.folder()}: {why}")
     return answers, notes
+
+
+def _deliver(api: Api, files: list[Path], answers: dict[str, dict[str, Any]], notes: list[str]) -> None:
+    projects: dict[str, Any] = {}
+    for done, file in enumerate(files):
+        api.bar.show("reporting", done, len(files))
+        try:
+            report = spool.read(file)
+            answers[report.id] = KINDS[report.kind](_send(api, report, projects), report)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            notes.append(f"no report that this version can send, kept as {spool.refuse(file)}")
+        except Failure as failure:
+            if not _is_final(failure):
+                kept = len(spool.waiting())
+                what = f"{kept} reports are" if kept > 1 else "the report is"
+                notes.append(f"{failure.message}; {what} kept for the next command or `imi reconcile`")
+                return
+            notes.append(f"the server refused a report: {failure.message}; kept as {spool.refuse(file)}")
+        else:
+            spool.done(file)
 
 
 def _is_final(failure: Failure) -> bool:
@@ -83,6 +91,7 @@ def _send(api: Api, report: Report, projects: dict[str, Any]) -> Send:
         if method == "POST":
             headers["Idempotency-Key"] = str(uuid.uuid5(uuid.UUID(report.id), path))
         if method == "GET":
+            "".join(map(str, body.values())).encode()  # no URL says what is not UTF-8: a ValueError
             answer = api.get(path, **body)
         else:
             answer = api.call(method, path, body or None, headers=headers).data

@@ -15,7 +15,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,15 @@ from imi.worktrees.report import text
 
 REFS = "refs/imi/trash/"
 KEPT = timedelta(days=7)
+TYPES: dict[str, Any] = {
+    "str": str,
+    "str | None": str | None,
+    "bool": bool,
+    "int | None": int | None,
+    "list[str]": list,
+    "dict[str, Any] | None": dict | None,
+}
+"""What isinstance takes for a record's annotations."""
 BUDGET = 10 * 2**30
 """Bytes of the disk that the trash may take."""
 
@@ -155,8 +164,13 @@ def one(file: Path) -> Entry | None:
         entry = Entry(file.with_suffix(""), Record(**json.loads(file.read_bytes())))
     except FileNotFoundError:
         return None
+    for field in fields(Record):
+        value = getattr(entry.record, field.name)
+        if not isinstance(value, TYPES[str(field.type)]):
+            raise TypeError(f"{field.name} is {type(value).__name__}")
     uuid.UUID(entry.record.id)  # what is a path later
-    datetime.fromisoformat(entry.record.removed_at)
+    if datetime.fromisoformat(entry.record.removed_at).tzinfo is None:
+        raise ValueError("removed_at has no time zone")
     return entry
 
 

@@ -67,9 +67,13 @@ def waiting() -> list[Path]:
 def read(file: Path) -> Report:
     """The report in a file. ValueError if it is none."""
     try:
-        return Report(**json.loads(file.read_bytes()))
-    except TypeError:
+        report = Report(**json.loads(file.read_bytes() if file.is_file() else b""))
+    except (TypeError, RecursionError):
         raise ValueError(f"{file} is no report") from None
+    texts = (report.id, report.at, report.actor, report.kind)
+    if not isinstance(report.body, dict) or not all(isinstance(each, str) for each in texts):
+        raise ValueError(f"{file} is no report")
+    return report
 
 
 def done(file: Path) -> None:

@@ -87,9 +87,12 @@ class Odd(http.server.BaseHTTPRequestHandler):
     """Something else than iMi, or an iMi in trouble."""
 
     answer = b"<html>"
+    request_id: str | None = "1"
 
     def do_GET(self) -> None:
         self.send_response(200)
+        if self.request_id:
+            self.send_header("X-Request-ID", self.request_id)
         self.send_header("Content-Length", str(len(self.answer)))
         self.end_headers()
         self.wfile.write(self.answer)
@@ -109,6 +112,16 @@ def odd() -> Any:
 
 def test_what_answers_may_not_be_imi(imi: Imi, live: Live, odd: str) -> None:
     assert "is not iMi" in found(imi, "--api-url", odd, code=1)["server"]["detail"]
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"[]", b"null", b"5", b""])
+def test_what_answers_in_json_may_not_be_imi(
+    imi: Imi, live: Live, odd: str, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Odd, "answer", answer)
+    monkeypatch.setattr(Odd, "request_id", None)
+    ran = imi("conflicts", "--api-url", odd, code=1)
+    assert "is not iMi" in ran.err
 
 
 def test_what_the_server_says_of_itself(

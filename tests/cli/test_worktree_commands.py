@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -310,6 +313,50 @@ def test_a_report_that_the_server_refuses_is_laid_aside(imi: Imi, root: Path) ->
     assert spool.waiting() == []
     (aside,) = spool.folder().glob("*.refused")
     assert str(aside) in ran.err
+
+
+UNSENDABLE = {
+    "body": {"body": None},
+    "kind": {"kind": ["git_state"]},
+    "id": {"id": 5},
+    "time": {"at": 5},
+    "list": {"kind": "activities", "body": {"remote": "REMOTE", "branch": "BRANCH", "activities": 5}},
+    "name": {"kind": "git_state", "body": {"remote": "/\udcff", "state": {}}},
+}
+
+
+@pytest.mark.parametrize("case", UNSENDABLE)
+def test_a_report_that_nobody_can_send_holds_up_no_other(
+    imi: Imi, root: Path, origin: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imi("feat", "first")
+    unsent = asdict(spool.made("ada", "git_state", {})) | UNSENDABLE[case]
+    said = json.dumps(unsent).replace("REMOTE", str(origin)).replace("BRANCH", "feat/first")
+    (spool.folder() / "00-unsent.json").write_text(said)
+    ran = imi("feat", "second")
+    assert "kept as" in ran.err and "00-unsent.refused" in ran.err
+    assert spool.waiting() == [] and "feat/second" in items(imi, origin)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("nowhere")])
+def test_what_is_no_file_in_the_spool_is_laid_aside(
+    imi: Imi, root: Path, make: Callable[[Path], object]
+) -> None:
+    imi("feat", "first")
+    make(spool.folder() / "00-odd.json")
+    assert "00-odd.refused" in imi("feat", "second").err
+    assert spool.waiting() == []
+
+
+def test_a_spool_that_cannot_be_written_is_a_note(
+    imi: Imi, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreachable(monkeypatch)
+    imi("feat", "waits")
+    (spool.folder() / "lock").unlink()
+    (spool.folder() / "lock").mkdir()
+    assert "cannot write to" in imi("remove", "waits", "--force").err
+    assert not (root / "feat-waits").exists()
 
 
 def test_an_unreachable_remote_is_a_note(imi: Imi, git: Git, root: Path, origin: Path) -> None:

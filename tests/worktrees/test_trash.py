@@ -624,6 +624,24 @@ def test_what_was_deleted_by_hand_is_explained(git: Git, root: Path, monkeypatch
     assert held(root) == [] and state(git, path) == before
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"removed_at": "2020-01-01T00:00:00"}, {"removed_at": 5}, {"place": 5}, {"size": "x"}, {"expired": "x"},
+        {"forced": 5}, {"work": 5},
+    ],
+)  # fmt: skip
+def test_a_record_with_wrong_values_is_named_and_deletes_nothing(
+    git: Git, root: Path, wrong: dict[str, Any]
+) -> None:
+    entry = remove(root / "feat-login").entry
+    entry.file.write_text(json.dumps(json.loads(entry.file.read_bytes()) | wrong))
+    project = layout.at(root)
+    assert entries.read(project)[0] == []
+    assert "no record" in mending.mend(project)[0] and "no record" in trash.expire(project)[0]
+    assert any(entry.folder.iterdir())
+
+
 def test_a_file_that_is_no_record_is_named(git: Git, root: Path) -> None:
     (root / ".imi-trash").mkdir()
     (root / ".imi-trash/feat-x.json").write_text('{"id": 1}')
