@@ -57,7 +57,11 @@ def judge(repository: Path, branch: str, trunk: str, *, is_link_merged: bool = F
     is_linear = all(len(parents) <= 1 for _, *parents in own)
     base_tree = git.run(repository, "rev-parse", f"{base}^{{tree}}").strip() if base else None
     # a branch that took back its own work says nothing of whether the trunk ever had it
-    if not (is_linear and tree == base_tree):
+    if tree == base_tree and not is_linear:
+        before = _before_merge(tip, own)
+        if before == tip or (before and judge(repository, before, top).state == "merged"):
+            return Verdict("merged", "same tree" if tree == top_tree else "merge adds nothing")
+    elif tree != base_tree:
         if tree == top_tree:
             return Verdict("merged", "same tree")
         if base and _merged_tree(repository, top, tip) == top_tree:
@@ -66,6 +70,16 @@ def judge(repository: Path, branch: str, trunk: str, *, is_link_merged: bool = F
     if verdict.state == "open" and is_link_merged:
         return Verdict("merged", "pull request")
     return verdict
+
+
+def _before_merge(tip: str, own: list[list[str]]) -> str | None:
+    """What the branch was before its last commit took in the trunk; the tip itself if it had no work until
+    then. None where that commit did something else: took work back, or took in another branch."""
+    parents = {commit: rest for commit, *rest in own}
+    mine, *others = parents[tip]
+    if not others or any(each in parents for each in others):
+        return None
+    return mine if mine in parents else tip
 
 
 def _contained(repository: Path, branch: str, tip: str, top: str) -> Verdict:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from imi.cli.client import Api
 from imi.cli.outcome import UNREACHABLE, Failure
-from imi.worktrees import facts, git, gitdirs, merged, registry, sync, trunk
+from imi.worktrees import facts, git, gitdirs, merged, registry, sync, trunk, unseen
 from imi.worktrees.facts import Facts
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.merged import Verdict
@@ -44,9 +45,13 @@ class Known:
         return str(claim["agent_id"]) if claim else None
 
     @property
-    def is_merged(self) -> bool:
-        """Whether a pull request of it is merged."""
-        return bool(self.item) and any(pr["pr_state"] == "merged" for pr in self.item["links"]["prs"])  # type: ignore[index]
+    def merged_at(self) -> datetime | None:
+        """When a pull request of it was merged."""
+        item = self.item or {"links": {"prs": []}}
+        times = [pr["updated_at"] for pr in item["links"]["prs"] if pr["pr_state"] == "merged"]
+        if times and item.get("completion_type") == "merged":  # later changes of the link bring no commits
+            times = [item["completed_at"]]
+        return max(map(datetime.fromisoformat, times), default=None)
 
 
 Ask = Callable[[str | None], Known]
@@ -108,15 +113,20 @@ def of(
     """How a worktree stands. GitError says why it cannot be read."""
     path = worktree.path
     trunks = trunk.refs(project)
-    now = facts.read(path, trunks[0] if trunks else HEADS + project.trunk, sync.linked(project, path))
+    links = sync.linked(project, path)
+    now = facts.read(path, trunks[0] if trunks else HEADS + project.trunk, links)
     branch = now.branch or _begun_on(path)
     tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
     tip = tips.get(f"{HEADS}{branch}")
     branch = branch if tip else now.branch  # a bisect may have begun on a commit
     known = ask(branch)
     whole = f"{HEADS}{branch}" if tip else now.commit.hash if now.commit else None
-    verdict = _judge(project.repository, whole, trunks, known.is_merged)
+    verdict = _judge(project.repository, whole, trunks, known.merged_at)
     reasons = [*_files(now), *_commits(project, now, whole, verdict)]
+    hidden = len(unseen.files(path, links))
+    if hidden:
+        told = "that git was told not to look at"
+        reasons.append(_count(hidden, f"file {told} is changed", f"files {told} are changed"))
     if known.holder and known.holder != actor:
         reasons.append(f"{known.holder} claims it")
     inside = (each for each in running() if Path(each.folder).is_relative_to(path))
@@ -132,14 +142,21 @@ def of(
     return Standing(now, branch, tip, verdict, known, _never(project, worktree, now), tuple(reasons), notes)
 
 
-def _judge(repository: Path, branch: str | None, trunks: list[str], is_link_merged: bool) -> Verdict:
+def _judge(repository: Path, branch: str | None, trunks: list[str], merged_at: datetime | None) -> Verdict:
     verdict = Verdict("open")
     for each in trunks if branch else []:
         assert branch
+        is_link_merged = merged_at is not None and _is_older(repository, branch, each, merged_at)
         verdict = merged.judge(repository, branch, each, is_link_merged=is_link_merged)
         if verdict.state != "open":
             break
     return verdict
+
+
+def _is_older(repository: Path, branch: str, top: str, when: datetime) -> bool:
+    """Whether no commit of the branch is younger: a pull request merged then had none of those."""
+    question = ("rev-list", "--no-commit-header", "--format=%ct", branch, f"^{top}", "--")
+    return all(int(each) <= when.timestamp() for each in git.run(repository, *question).split())
 
 
 def _never(project: Project, worktree: Worktree, now: Facts) -> tuple[str, ...]:

@@ -250,6 +250,38 @@ def test_a_submodules_commit(git: Git, clone: Path) -> None:
     assert judge(clone, BRANCH, TRUNK).test == "patch-id"
 
 
+def test_work_that_was_taken_back_after_a_merge_of_the_trunk(git: Git, clone: Path) -> None:
+    work(git, clone)
+    on_trunk(git, clone)
+    git.commit(clone, "other")
+    git(clone, "switch", "-q", "feat/größe")
+    tip = git(clone, "rev-parse", "HEAD")
+    git(clone, "merge", "-q", "--no-edit", "main")
+    git(clone, "checkout", "-q", "main", "--", ".")
+    git(clone, "rm", "-q", "--", *git(clone, "diff", "--name-only", "main").split("\n"))
+    git(clone, "commit", "-q", "-m", "Take it back")
+    assert git(clone, "diff", "main") == ""
+    assert judge(clone, BRANCH, TRUNK).state == "open"
+    git(clone, "reset", "-q", "--hard", tip)
+    git(clone, "merge", "-q", "--no-commit", "main")  # or the merge itself loses it
+    git(clone, "read-tree", "--reset", "-u", "main")
+    git(clone, "commit", "-q", "-m", "Merge")
+    assert git(clone, "diff", "main") == "" and judge(clone, BRANCH, TRUNK).state == "open"
+
+
+def test_a_squash_that_the_branch_took_in(git: Git, clone: Path) -> None:
+    work(git, clone)
+    squash(git, clone)
+    git(clone, "switch", "-q", "feat/größe")
+    git(clone, "merge", "-q", "--no-edit", "main")
+    assert judge(clone, BRANCH, TRUNK).test == "same tree"
+    on_trunk(git, clone)
+    git.commit(clone, "other")
+    git(clone, "switch", "-q", "feat/größe")
+    git(clone, "merge", "-q", "--no-edit", "main")
+    assert judge(clone, BRANCH, TRUNK).test == "same tree"
+
+
 def test_the_link_is_asked_last(git: Git, clone: Path) -> None:
     work(git, clone)
     on_trunk(git, clone)

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -484,8 +484,47 @@ def test_a_merge_that_only_the_remote_or_the_link_knows(git: Git, root: Path) ->
     other = add(git, root, "other")
     git.commit(other, "two")
     item = {"id": "x", "source": {}, "owner_id": "ada", "work_type": "feature", "claim": None}
-    known = Known(item | {"links": {"prs": [{"pr_state": "merged"}]}})
+    when = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    known = Known(item | {"links": {"prs": [{"pr_state": "merged", "updated_at": when}]}})
     assert remove(other, force=False, known=known).entry.record.test == "pull request"
+
+
+@pytest.mark.parametrize(
+    "completed", [{}, {"completion_type": "merged", "completed_at": "2020-01-02T00:00:00Z"}]
+)
+def test_a_pull_request_has_no_commit_that_was_made_after_its_merge(
+    git: Git, root: Path, completed: dict[str, str]
+) -> None:
+    path = root / "feat-login"
+    git.commit(path, "one")
+    link = {
+        "pr_state": "merged",
+        "updated_at": "2999-01-01T00:00:00Z" if completed else "2020-01-02T00:00:00Z",
+    }
+    known = Known({"id": "x", "claim": None, "links": {"prs": [link]}} | completed)
+    assert refused(path, known=known) == ["1 commit is unpushed"]
+
+
+def test_changes_that_git_was_told_not_to_look_at(git: Git, root: Path) -> None:
+    path = root / "feat-login"
+    for flag in ("--assume-unchanged", "--skip-worktree"):
+        (path / f"f{flag}").write_text("one\n")
+        git(path, "add", ".")
+    git(path, "commit", "-q", "-m", "Files")
+    git(path, "push", "-q", "origin", "feat/login")
+    for flag in ("--assume-unchanged", "--skip-worktree"):
+        git(path, "update-index", flag, "--", f"f{flag}")
+    (path / "f--skip-worktree").touch()
+    (path / "f--assume-unchanged").write_text("two\n")
+    before = git(path, "ls-files", "-v")
+    assert refused(path) == ["1 file that git was told not to look at is changed"]
+    (path / "f--skip-worktree").write_text("three\n")
+    assert refused(path) == ["2 files that git was told not to look at are changed"]
+    assert git(path, "ls-files", "-v") == before
+    for flag in ("--assume-unchanged", "--skip-worktree"):
+        (path / f"f{flag}").unlink()
+    git(path, "checkout-index", "f--assume-unchanged")  # as in a sparse checkout, the other is away
+    assert remove(path, force=False)
 
 
 def test_what_is_never_removed(git: Git, root: Path, tmp_path: Path) -> None:
@@ -666,7 +705,7 @@ def test_a_project_that_was_moved_as_a_whole(git: Git, root: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from imi.worktrees import entries, layout, trash
 from imi.worktrees.reasons import Known
