@@ -204,9 +204,9 @@ class Api:
 
     def _judge(self, status: int, content: bytes, headers: Mapping[str, str]) -> Reply:
         try:
-            headers["X-Request-ID"]  # iMi's answers have one
             data: Any = json.loads(content) if content else None
             if 200 <= status < 300:
+                headers["X-Request-ID"]  # a KeyError: all that iMi answers has one
                 return Reply(status, data, headers)
             refused = refusal(status, data["detail"], self.keyless)
         except (ValueError, TypeError, KeyError):

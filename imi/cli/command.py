@@ -26,8 +26,11 @@ def fail(failure: Failure, as_json: bool) -> int:
     """Say why on stderr, or with --json as a document on stdout; returns the exit code."""
     if as_json:
         error = {"code": failure.code, "message": failure.message, "hint": failure.hint}
-        print_json({"success": False, "error": error})
-    else:
+        try:
+            print_json({"success": False, "error": error})
+        except (OSError, AttributeError):  # stdout is full, or closed: then it is said on stderr
+            as_json = False
+    if not as_json:
         from imi.cli.render import note
 
         note(f"error: {failure.message}", style="bold red")

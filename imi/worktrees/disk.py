@@ -25,12 +25,17 @@ def take(opened: IO[str], patience: float = 0) -> bool:
 
 
 def write(file: Path, draft: Path, document: Any) -> None:
-    """Write a file of JSON by way of a draft beside it; it is on the disk when this returns."""
-    with draft.open("w") as opened:
-        json.dump(document, opened, indent=1)
-        opened.flush()
-        os.fsync(opened.fileno())
-    draft.rename(file)
+    """Write a file of JSON by way of a draft beside it; it is on the disk when this returns. OSError, and no
+    draft is left, if that cannot be."""
+    try:
+        with draft.open("w") as opened:
+            json.dump(document, opened, indent=1)
+            opened.flush()
+            os.fsync(opened.fileno())
+        draft.rename(file)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     flush(file.parent)
 
 

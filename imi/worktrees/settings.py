@@ -110,7 +110,7 @@ def _given() -> Iterator[tuple[str, str, Any]]:
             import tomllib  # not needed without the file
 
             document = tomllib.load(opened)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise ConfigError(f"Cannot read {file}: {error.strerror}") from None

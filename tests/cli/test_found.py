@@ -69,7 +69,7 @@ def test_without_one_it_is_the_default(imi: Imi, tmp_path: Path, monkeypatch: py
 
     def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(200, json={})
+        return httpx.Response(200, headers={"X-Request-ID": "1"}, json={})
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
     monkeypatch.setenv("IMI_DATA_DIR", str(tmp_path))

@@ -153,7 +153,7 @@ class TestCausation:
 
     def test_a_server_that_is_not_imi(self, imi: Imi, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
         def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, json={"hello": 1})
+            return httpx.Response(200, headers={"X-Request-ID": "1"}, json={"hello": 1})
 
         monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
         error = imi.error(1, "events", "ancestors", uuid.uuid4(), "--format", "mermaid")

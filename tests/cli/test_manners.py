@@ -39,6 +39,10 @@ def leaves() -> Iterator[tuple[str, Any]]:
             yield f"{name} {sub}".strip(), leaf
 
 
+SIGNED = {"X-Request-ID": "1"}
+"""What all that iMi answers has."""
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[httpx.Request]:
     """Every request that leaves is kept here, and answered with an empty page."""
@@ -46,7 +50,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[httpx.Reque
 
     def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
         sent.append(request)
-        return httpx.Response(200, json={"items": [], "total": 0, "offset": 0, "limit": 100})
+        return httpx.Response(200, headers=SIGNED, json={"items": [], "total": 0, "offset": 0, "limit": 100})
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
     monkeypatch.setenv("IMI_DATA_DIR", str(tmp_path))
@@ -56,7 +60,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[httpx.Reque
 
 def answer(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes) -> None:
     def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-        return httpx.Response(status, content=content)
+        return httpx.Response(status, headers=SIGNED, content=content)
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
 
@@ -266,6 +270,13 @@ class TestRefusals:
         )
         assert (done.stdout, done.stderr) == ("U", "")
 
+    @pytest.mark.parametrize("closed", [">/dev/full", ">&-"])
+    def test_a_document_that_nobody_can_take_is_a_sentence(self, closed: str) -> None:
+        command = f"{sys.executable} -m imi version --json {closed}"
+        done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 1 and done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+
     def test_ctrl_c_ends_it_without_a_word(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -449,7 +460,7 @@ class TestTerminal:
             "import httpx, sys; from imi import cli\n"
             f"def handle(_, request):\n"
             f"    one = request.url.path.endswith({row['project_id']!r})\n"
-            f"    return httpx.Response(200, content={project_answer!r} if one else {page!r})\n"
+            f"    return httpx.Response(200, headers={SIGNED!r}, content={project_answer!r} if one else {page!r})\n"
             "httpx.HTTPTransport.handle_request = handle\n"
             f"sys.exit(cli.run({command.split()!r}))"
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from imi import cli
-from imi.worktrees import spool
+from imi.worktrees import settings, spool
 from tests.cli.rooted import homes, items, origin, root, unreachable
 from tests.commandline import Imi, Live
 from tests.repositories import Git
@@ -336,6 +336,24 @@ def test_a_report_that_nobody_can_send_holds_up_no_other(
     ran = imi("feat", "second")
     assert "kept as" in ran.err and "00-unsent.refused" in ran.err
     assert spool.waiting() == [] and "feat/second" in items(imi, origin)
+
+
+def test_a_full_disk_leaves_no_half_report(imi: Imi, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    unreachable(monkeypatch)
+    imi("feat", "first")
+    kept = sorted(spool.folder().iterdir())
+    monkeypatch.setattr(spool.os, "fsync", full)
+    assert "No space left" in imi("feat", "second").err
+    assert sorted(spool.folder().iterdir()) == kept
+
+
+def test_a_home_that_is_no_folder_has_no_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert settings.load() == settings.Config()
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda file: file.symlink_to("nowhere")])
