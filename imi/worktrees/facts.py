@@ -6,6 +6,7 @@ with filters or submodules. What git keeps as a file is looked at as one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -165,6 +166,16 @@ def _submodules(worktree: Path, entries: list[Entry]) -> tuple[str, ...]:
     """The submodules with another commit than the recorded one, or with uncommitted files, also further down.
     Each is read as a repository of its own, if it is really inside."""
     changed = {entry.path for entry in entries if entry.is_submodule}
+    for path, folder in _inside(worktree):
+        if path not in changed:
+            inner = git.status(folder).entries
+            if inner or _submodules(folder, list(inner)):
+                changed.add(path)
+    return tuple(sorted(changed))
+
+
+def _inside(worktree: Path) -> Iterator[tuple[str, Path]]:
+    """The submodules that are checked out, each with its folder."""
     root = worktree.resolve()
     if (worktree / ".gitmodules").is_file():
         question = ("config", "-z", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$")
@@ -172,9 +183,20 @@ def _submodules(worktree: Path, entries: list[Entry]) -> tuple[str, ...]:
             path = pair.partition("\n")[2]
             folder = worktree / path
             real = folder.resolve()
-            is_inside = root in real.parents and real == root / path
-            if is_inside and path not in changed and git.is_work_tree(folder):
-                inner = git.status(folder).entries
-                if inner or _submodules(folder, list(inner)):
-                    changed.add(path)
-    return tuple(sorted(changed))
+            if root in real.parents and real == root / path and git.is_work_tree(folder):
+                yield path, folder
+
+
+def unpushed_submodules(worktree: Path) -> list[str]:
+    """The submodules with commits or stashes that no remote has, also further down: their repositories go
+    where the worktree goes."""
+    found = []
+    for path, folder in _inside(worktree):
+        question = ("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+        heads = git.run(folder, *question, accept=(0, 1, 128)).split()
+        heads += [each.name for each in git.refs(folder, "refs/stash")]
+        listed = ("rev-list", "--max-count=1", "--branches", *heads, "--not", "--remotes", "--tags", "--")
+        if git.run(folder, *listed):
+            found.append(path)
+        found += [f"{path}/{each}" for each in unpushed_submodules(folder)]
+    return found

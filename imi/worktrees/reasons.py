@@ -127,6 +127,9 @@ def of(
     if hidden:
         told = "that git was told not to look at"
         reasons.append(_count(hidden, f"file {told} is changed", f"files {told} are changed"))
+    inner = facts.unpushed_submodules(path)
+    if inner:
+        reasons.append(f"submodules have unpushed commits: {', '.join(inner)}")
     if known.holder and known.holder != actor:
         reasons.append(f"{known.holder} claims it")
     inside = (each for each in running() if Path(each.folder).is_relative_to(path))

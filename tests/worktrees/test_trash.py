@@ -505,6 +505,28 @@ def test_a_pull_request_has_no_commit_that_was_made_after_its_merge(
     assert refused(path, known=known) == ["1 commit is unpushed"]
 
 
+def test_commits_of_a_submodule_that_no_remote_has(git: Git, root: Path, tmp_path: Path) -> None:
+    inner = git.origin(tmp_path / "remotes/inner.git")
+    git.clone(inner, tmp_path / "inner")
+    trunk, path = root / "trunk-main", root / "feat-login"
+    allowed = ("-c", "protocol.file.allow=always", "submodule", "--quiet")
+    git(trunk, *allowed, "add", str(inner), "sub")
+    git(trunk, "commit", "-q", "-m", "Submodule")
+    git(path, "reset", "-q", "--hard", "main")
+    git(path, *allowed, "update", "--init")
+    git.commit(path / "sub", "only here")
+    git(path, "commit", "-q", "-a", "-m", "Point")
+    git(trunk, "merge", "-q", "feat/login")
+    assert refused(path) == ["submodules have unpushed commits: sub"]
+    git(path / "sub", "push", "-q", "origin", "HEAD:refs/heads/side")
+    git(path / "sub", "fetch", "-q")
+    (path / "sub/f").write_text("stashed")
+    git(path / "sub", "stash", "push", "-q", "-u")
+    assert refused(path) == ["submodules have unpushed commits: sub"]
+    git(path / "sub", "stash", "drop", "-q")
+    assert remove(path, force=False)
+
+
 def test_changes_that_git_was_told_not_to_look_at(git: Git, root: Path) -> None:
     path = root / "feat-login"
     for flag in ("--assume-unchanged", "--skip-worktree"):
