@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,12 +211,16 @@ def _registered(send: Send, remote: str) -> str | None:
 
 
 def _there(send: Send, report: Report) -> dict[str, Any] | None:
-    """The server's worktree at a path of this host, unless it is a newer one than the report tells of."""
+    """The server's worktree at a path of this host, unless it is a newer one than the report tells of. One of
+    the future was reported before this host's clock was set back: that it is newer is not said."""
     body = report.body
     project_id = _registered(send, body["remote"])
     query = {"project_id": project_id, "host": body["host"], "path": body["path"]}
     found = send("GET", "/worktrees", query)["items"] if project_id else []
-    if not found or (found[0]["metadata"].get("observed_at") or "") > report.at:
+    if not found:
+        return None
+    observed_at = found[0]["metadata"].get("observed_at") or ""
+    if report.at < observed_at <= datetime.now(UTC).isoformat():
         return None
     return dict(found[0])
 

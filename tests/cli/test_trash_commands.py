@@ -321,3 +321,20 @@ def test_hostile_names_reach_no_terminal(imi: Imi, git: Git, root: Path) -> None
     assert "evil" in shown and all(line.isprintable() for line in shown.split("\n"))
     assert (folder / "\x1b[2Jnew\n").read_text() == "mine"
     imi("remove", "--", "--force", code=3)
+
+
+def test_a_clock_that_was_set_back_hides_no_removal(
+    imi: Imi, root: Path, origin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "datetime", Ahead)
+        imi("feat", "login")
+    imi("remove", "login")
+    (item,) = items(imi, origin)
+    assert item["status"] == "abandoned"
+    assert imi("reconcile").out == "nothing to do\n"
