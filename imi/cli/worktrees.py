@@ -10,6 +10,7 @@ import typer
 from imi.cli.client import Api
 from imi.cli.command import command, group
 from imi.cli.failures import failures
+from imi.cli.outcome import usage
 from imi.worktrees import create, layout, names
 from imi.worktrees.create import Made
 
@@ -111,6 +112,8 @@ TASKS = {
 
 def _task(kind: str, what: str) -> None:
     def make(api: Api, name: Name, branch: Branch = None, start: From = None, ticket: Ticket = None) -> Any:
+        if ticket is not None and not (ticket.isprintable() and 0 < len(ticket) <= 255):
+            usage("--ticket is 1 to 255 printable characters", "such as PROJ-123")
         api.prepare()
         with failures():
             made = create.task(layout.find(Path.cwd()), kind, name, branch, start)

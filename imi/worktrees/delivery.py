@@ -69,7 +69,10 @@ def _deliver(api: Api, files: list[Path], answers: dict[str, dict[str, Any]], no
                 what = f"{kept} reports are" if kept > 1 else "the report is"
                 notes.append(f"{failure.message}; {what} kept for the next command or `imi reconcile`")
                 return
-            notes.append(f"the server refused a report: {failure.message}; kept as {spool.refuse(file)}")
+            what = f"; {failure.hint}" if failure.hint else ""
+            notes.append(
+                f"the server refused a report: {failure.message}{what}; kept as {spool.refuse(file)}"
+            )
         else:
             spool.done(file)
 

@@ -307,9 +307,16 @@ def test_without_a_server_git_goes_on_and_the_report_comes_later_once(
     assert imi.data("work", "get", found["feat/offline"]["id"]) == before
 
 
-def test_a_report_that_the_server_refuses_is_laid_aside(imi: Imi, root: Path) -> None:
-    ran = imi("feat", "x", "--ticket", "T" * 300)
-    assert "refused" in ran.err
+@pytest.mark.parametrize("ticket", ["", "T" * 300, "T\n", "\x1b[2J", "\udcff"])
+def test_a_ticket_that_none_can_be_called_is_refused(imi: Imi, root: Path, ticket: str) -> None:
+    assert "PROJ-123" in (imi.error(2, "feat", "x", "--ticket", ticket)["hint"] or "")
+    assert not (root / "feat-x").exists()
+
+
+def test_a_report_that_the_server_refuses_is_laid_aside(imi: Imi, root: Path, origin: Path) -> None:
+    imi("worktrees", "register", origin, "/elsewhere/feat-x")
+    ran = imi("feat", "x")
+    assert "the server refused a report: Another worktree" in ran.err and "Remove that one first" in ran.err
     assert spool.waiting() == []
     (aside,) = spool.folder().glob("*.refused")
     assert str(aside) in ran.err
