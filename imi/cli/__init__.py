@@ -154,7 +154,6 @@ def run(arguments: list[str]) -> int:
     except Failure as failure:
         return fail(failure, as_json)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except typer.Abort:
         return fail(Failure("ABORTED", "stopped"), as_json)
@@ -167,6 +166,12 @@ def run(arguments: list[str]) -> int:
         return fail(Failure("INTERNAL", sentence, "see where it broke with --debug"), as_json)
     finally:
         settings.setLevel(level)
+        try:
+            sys.stdout.flush()
+        except OSError:  # nor would it take the rest when the interpreter ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except AttributeError:  # it was closed from the start
+            pass
 
 
 def refuse(error: Any, as_json: bool) -> int:

@@ -270,12 +270,16 @@ class TestRefusals:
         )
         assert (done.stdout, done.stderr) == ("U", "")
 
+    @pytest.mark.parametrize("buffered", ["", "1"])
+    @pytest.mark.parametrize("option", ["", "--json"])
     @pytest.mark.parametrize("closed", [">/dev/full", ">&-"])
-    def test_a_document_that_nobody_can_take_is_a_sentence(self, closed: str) -> None:
-        command = f"{sys.executable} -m imi version --json {closed}"
+    def test_an_answer_that_nobody_can_take_is_a_sentence(
+        self, closed: str, option: str, buffered: str
+    ) -> None:
+        command = f"PYTHONUNBUFFERED={buffered} {sys.executable} -m imi version {option} {closed}"
         done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 1 and done.stderr.startswith("error: ")
-        assert "Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr and "ignored" not in done.stderr
 
     def test_ctrl_c_ends_it_without_a_word(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:

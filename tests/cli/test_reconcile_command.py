@@ -412,8 +412,9 @@ def test_a_second_clones_worktrees_are_its_own(
     assert rows(imi, origin) == before and len(before) == 2
 
 
-def test_a_report_that_was_refused_is_named(imi: Imi, root: Path) -> None:
-    imi("feat", "x", "--ticket", "T" * 300)
+def test_a_report_that_was_refused_is_named(imi: Imi, root: Path, origin: Path) -> None:
+    imi("worktrees", "register", origin, "/elsewhere/feat-x")
+    imi("feat", "x")
     (aside,) = spool.folder().glob("*.refused")
     assert imi.data("reconcile")["refused"] == [str(aside)]
     assert str(aside) in imi("reconcile").out
