@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from imi.config import ConfigError, Settings
-from imi.rules import is_loopback
+from imi.rules import is_loopback, masked
 
 DEFAULT_URL = "http://localhost:8400"
 
@@ -27,6 +27,11 @@ class Connection(NamedTuple):
     def headers(self) -> dict[str, str]:
         """Who asks, and the key."""
         return _headers(self.actor, self.key)
+
+    @property
+    def shown(self) -> str:
+        """Its URL as people may see it."""
+        return masked(self.url)
 
     @property
     def is_plain(self) -> bool:
@@ -80,7 +85,7 @@ def find(
 
 
 def _no_url(url: str) -> str:
-    return f"{url} is no URL of a server, such as {DEFAULT_URL}"
+    return f"{masked(url)} is no URL of a server, such as {DEFAULT_URL}"
 
 
 def _headers(actor: str, key: str | None) -> dict[str, str]:

@@ -193,12 +193,12 @@ class Api:
         return str(self.get("/projects/by-origin", remote_origin=project)["id"])
 
     def _unreachable(self, why: str) -> Failure:
-        return Failure("UNREACHABLE", f"the server at {self.found.url} {why}", self.away, UNREACHABLE)
+        return Failure("UNREACHABLE", f"the server at {self.found.shown} {why}", self.away, UNREACHABLE)
 
     def _not_imi(self, status: int) -> Failure:
         return Failure(
             "NOT_IMI",
-            f"what answers at {self.found.url} (status {status}) is not iMi",
+            f"what answers at {self.found.shown} (status {status}) is not iMi",
             "name the right server: --api-url or IMI_API_URL",
         )
 

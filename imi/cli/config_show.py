@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from typing import Any
 
 from imi.cli.command import command, group
 from imi.cli.outcome import Failure
 from imi.cli.render import Column, table
-
-USER = re.compile(r"(\w://)[^/?#\s]+@")
+from imi.rules import masked
 
 app = group("The settings, from the environment and config.toml.")
 
@@ -58,7 +56,7 @@ def show() -> Any:
 
 
 def _masked(value: Any) -> Any:
-    """A value without what its URLs hold for a server's door: a password, or a token in the user's place."""
+    """A value without the passwords in its URLs."""
     if isinstance(value, (tuple, list)):
         return [_masked(each) for each in value]
-    return USER.sub(r"\1***@", value) if isinstance(value, str) else value
+    return masked(value) if isinstance(value, str) else value

@@ -88,7 +88,7 @@ def _server(agent: str | None, api_url: str | None, api_key: str | None) -> Iter
 
     try:
         with connect(agent=agent, api_url=api_url, api_key=api_key, quiet=True) as api:
-            url = api.found.url
+            url = api.found.shown
             try:
                 answer = api.http.get("/health")
                 health = answer.json()

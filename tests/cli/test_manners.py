@@ -134,6 +134,11 @@ class TestHelp:
 
 
 class TestRefusals:
+    @pytest.mark.parametrize("url", ["http://ada:secret@127.0.0.1:1", "ftp://ada:secret@a"])
+    def test_a_password_in_a_url_is_not_shown(self, imi: Imi, url: str) -> None:
+        ran = imi("stats", "--api-url", url, code=5 if url.startswith("http") else 2)
+        assert "ada" not in ran.err and "secret" not in ran.err and "***@" in ran.err
+
     def test_unreachable(self, imi: Imi, monkeypatch: pytest.MonkeyPatch) -> None:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             url = f"http://127.0.0.1:{closed.getsockname()[1]}"
