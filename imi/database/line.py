@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     Rows = Sequence[Record]
 
 PATIENCE = 5.0  # seconds to wait for a connection when all are busy
-# Serialization, deadlock, a changed plan: everything was rolled back and another try may go through.
-REPEATABLE = frozenset(("40001", "40P01", "0A000"))
+# Serialization, deadlock, a changed plan, a function that a load has just replaced (cache lookup failed):
+# everything was rolled back and another try may go through.
+REPEATABLE = frozenset(("40001", "40P01", "0A000", "XX000"))
 
 
 class Line:

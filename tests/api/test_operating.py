@@ -99,7 +99,7 @@ def test_a_bus_that_nothing_speaks_to_is_no_health(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "tries"), [("40001", 2), ("40P01", 2), ("0A000", 2), ("55P03", 1), ("57014", 1)]
+    ("state", "tries"), [("40001", 2), ("40P01", 2), ("0A000", 2), ("XX000", 2), ("55P03", 1), ("57014", 1)]
 )
 async def test_what_was_rolled_back_is_tried_once_more(state: str, tries: int) -> None:
     """And no more than that, and nothing else."""

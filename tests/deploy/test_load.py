@@ -12,6 +12,7 @@ import pytest
 
 from imi.database import DatabaseError, pool
 from imi.database.lanes import Lanes, lanes, statements
+from imi.database.line import REPEATABLE
 from imi.database.load import load
 from tests.postgres import Database, behaviour
 
@@ -248,7 +249,9 @@ async def call(connection: asyncpg.Connection, statement: str) -> object:
     """One call as the server makes it: once more where everything was rolled back."""
     try:
         return await connection.fetchval(statement)
-    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, asyncpg.FeatureNotSupportedError):
+    except asyncpg.PostgresError as error:
+        if error.sqlstate not in REPEATABLE:
+            raise
         return await connection.fetchval(statement)
 
 
