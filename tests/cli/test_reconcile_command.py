@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -297,6 +298,52 @@ def test_a_making_that_was_killed_is_completed(imi: Imi, git: Git, root: Path, o
     assert (path / "README").is_file() and not (root / "feat-begun").exists()
     assert list(items(imi, origin)) == ["feat/half"]
     nothing_more(imi, root)
+
+
+KILLED = """
+import os, signal, sys
+from imi import cli
+
+name, left = sys.argv[1], int(sys.argv[2])
+writes = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink")
+
+def count(event, arguments):
+    global left
+    acts = event in writes
+    acts |= event == "open" and isinstance(arguments[2], int) and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    acts |= event == "subprocess.Popen" and arguments[1][1] not in ("-c", b"-c")  # git that writes
+    acts |= event == "socket.connect"
+    if acts:
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(count)
+sys.exit(cli.run(["feat", name, "--ticket", "PROJ-7"]))
+"""
+
+
+def test_a_making_killed_at_any_step_is_put_right(imi: Imi, git: Git, root: Path, origin: Path) -> None:
+    step, there = 0, set()
+    while True:
+        name = f"cut{step}"
+        command = [sys.executable, "-c", KILLED, name, str(step)]
+        done = subprocess.run(command, cwd=root, capture_output=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        step += 1
+        if not done.returncode:
+            break
+        there.add((root / f"feat-{name}").exists())
+        imi("reconcile")
+        nothing_more(imi, root)
+        made = imi.data("feat", name, "--ticket", "PROJ-7")
+        assert git(Path(made["path"]), "status", "--porcelain", "--branch") == f"## feat/{name}"
+        assert (root / f"feat-{name}/README").is_file()
+    assert step > 8 and there == {False, True}
+    found = items(imi, origin)
+    assert sorted(found) == sorted(f"feat/cut{number}" for number in range(step))
+    assert all(item["active"] for item in found.values()) and spool.waiting() == []
+    assert len(rows(imi, origin)) == step
 
 
 def test_what_may_only_be_away_is_kept(imi: Imi, git: Git, root: Path, origin: Path, tmp_path: Path) -> None:
