@@ -566,7 +566,7 @@ def test_what_is_never_removed(git: Git, root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(
     not Path("/dev/shm").is_dir() or Path("/dev/shm").stat().st_dev == Path("/tmp").stat().st_dev,
-    reason="needs two file systems",
+    reason="NOT TESTED: a worktree on another file system than the trash; it needs a /dev/shm of its own",
 )
 def test_another_file_system(git: Git, root: Path) -> None:
     away = Path("/dev/shm") / f"imi-{os.getpid()}"
