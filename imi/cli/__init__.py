@@ -43,7 +43,7 @@ COMMANDS = {
         "remove": ("trash", "Move a worktree to the trash; refused while anything is unfinished."),
         "restore": ("trash", "Bring a removed worktree back, whole."),
         "trash": ("trash", "What was removed, and until when it is kept."),
-        "gc": ("collect", "Remove the worktrees that are merged, clean and unused."),
+        "gc": ("gc_command", "Remove the worktrees that are merged, clean and unused."),
         "reconcile": ("reconcile", "Make git's worktrees, their folders and the server agree."),
         "doctor": ("doctor", "What works here and what does not, each with its remedy."),
         "shell-init": ("shell_init", "The function and completion for bash, zsh or fish."),

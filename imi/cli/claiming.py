@@ -31,11 +31,11 @@ Name = Annotated[
 
 def named(name: str | None) -> tuple[Project, Worktree]:
     """The worktree that is meant, and its project."""
-    from imi.worktrees import known, layout
+    from imi.worktrees import known_projects, layout
 
     with failures():
         project = layout.find(Path.cwd())
-        known.remember(project)
+        known_projects.remember(project)
         return project, layout.named(project, name, Path.cwd())
 
 

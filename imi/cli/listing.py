@@ -109,18 +109,18 @@ def list_(
 
 def _projects(everything: bool) -> list[Project]:
     """This project; with `everything` all that imi has met here, this one among them if there is one."""
-    from imi.worktrees import known, layout
+    from imi.worktrees import known_projects, layout
     from imi.worktrees.git import GitError
 
     with failures():
         try:
             here = [layout.find(Path.cwd())]
-            known.remember(here[0])
+            known_projects.remember(here[0])
         except LayoutError:
             if not everything:
                 raise
             here = []
-    for root, _ in known.projects() if everything else []:
+    for root, _ in known_projects.projects() if everything else []:
         with suppress(LayoutError, GitError):
             here += [layout.at(root)] if all(root != each.root for each in here) else []
     return here

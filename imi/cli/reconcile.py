@@ -15,7 +15,6 @@ from imi.cli.render import plain
 from imi.worktrees import (
     acts,
     delivery,
-    mending,
     present,
     reconcile,
     registry,
@@ -23,6 +22,7 @@ from imi.worktrees import (
     report,
     settings,
     spool,
+    trash_mending,
 )
 from imi.worktrees.layout import Project
 from imi.worktrees.reconcile import Step
@@ -70,7 +70,7 @@ def reconcile_(
         fetched = acts.fetch(project, settings.load().git_settings)
         with acts.lock(project.repository, "reconcile"):
             before = _refused()
-            mended = mending.mend(project)
+            mended = trash_mending.mend(project)
             data = _run(api, project, ([fetched] if fetched else []) + mended)
     refused = _refused()
     data |= {"refused": sorted(refused - before if quiet else refused), "quiet": quiet}

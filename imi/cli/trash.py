@@ -14,10 +14,10 @@ from imi.cli.failures import failures
 from imi.cli.listing import since
 from imi.cli.outcome import CONFLICT, Failure
 from imi.cli.render import Column, moment, note, note_all, table
-from imi.worktrees import layout, mending, registry, trash
-from imi.worktrees.entries import Record
+from imi.worktrees import layout, registry, trash, trash_mending
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
+from imi.worktrees.trash_entries import Record
 
 app = group("Removing worktrees, and bringing them back.")
 listing = group("What was removed, and can be restored.")
@@ -31,7 +31,7 @@ Removed = Annotated[
 def opened(notes: list[str]) -> Project:
     """The project, after what was killed in it is mended."""
     project = layout.find(Path.cwd())
-    notes += mending.mend(project)
+    notes += trash_mending.mend(project)
     return layout.find(Path.cwd()) if notes else project
 
 
@@ -124,7 +124,7 @@ def restore(
         project = opened(notes)
         restored = trash.restore(project, name, api.actor, lambda record: _item(api, project, record))
         notes += restored.notes
-        told = finish(api, project, notes).get(mending.restored_id(restored.entry), {})
+        told = finish(api, project, notes).get(trash_mending.restored_id(restored.entry), {})
     ids = {key: told.get(key) for key in ("project_id", "work_item_id", "worktree_id")}
     path = restored.path
     return {"name": path.name, "path": str(path), "branch": restored.branch, **ids, "notes": notes}
@@ -180,15 +180,15 @@ def list_() -> Any:
     --json: items (name, entry, path, trash, branch, commit, state, test, forced, removed_at, removed_by,
     expires_at, size), size and budget of the whole in bytes, notes.
     """
-    from imi.worktrees import entries
+    from imi.worktrees import trash_entries
 
     with failures():
         project = layout.find(Path.cwd())
-        read, notes = entries.read(project)
-        there = [entries.measured(project, each) for each in reversed(read)]
+        read, notes = trash_entries.read(project)
+        there = [trash_entries.measured(project, each) for each in reversed(read)]
         notes += [
             f"{each.folder} is gone; what is left of it expires" for each in there if not each.folder.is_dir()
         ]
     items = [each.document(project) for each in there]
     size = sum(item["size"] or 0 for item in items)
-    return {"items": items, "size": size, "budget": entries.BUDGET, "notes": notes}
+    return {"items": items, "size": size, "budget": trash_entries.BUDGET, "notes": notes}

@@ -28,9 +28,9 @@ def show(data: dict[str, Any]) -> str:
 def finished(api: Api, made: Made, kind: str | None = None, ticket: str | None = None) -> dict[str, Any]:
     """Tell the server, and answer {path, name, branch, created, project_id, work_item_id, worktree_id,
     notes}; an id is None as long as the server has not been told."""
-    from imi.worktrees import delivery, known, report
+    from imi.worktrees import delivery, known_projects, report
 
-    known.remember(made.project)
+    known_projects.remember(made.project)
     project, notes = made.project, list(made.notes)
     told: dict[str, Any] = {}
     if project.remote is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imi.worktrees import known, layout
+from imi.worktrees import known_projects, layout
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, Worktree
 from imi.worktrees.names import KINDS
@@ -61,7 +61,7 @@ def matches(query: str, places: Iterable[Place]) -> list[Path]:
 def here(start: Path) -> tuple[Path, list[Place]]:
     """The root of the project that `start` is in, and its places. Fails as layout.find does."""
     project = layout.find(start)
-    known.remember(project)
+    known_projects.remember(project)
     return project.root, places(project.root, project.worktrees)
 
 
@@ -70,7 +70,7 @@ def everywhere() -> list[Place]:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return [place for found in threads.map(_of_project, known.projects()) for place in found]
+        return [place for found in threads.map(_of_project, known_projects.projects()) for place in found]
 
 
 def places(root: Path, worktrees: Iterable[Worktree]) -> list[Place]:

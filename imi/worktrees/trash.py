@@ -2,8 +2,8 @@
 nothing is deleted before it expires.
 
 A removal writes the record, holds the objects, renames git's part, then the folder; a restore goes the other
-way, and the record is the last to go. So the folder is in its place or in the trash, whole, and mending.py
-can tell from the disk alone what a killed one has left to do.
+way, and the record is the last to go. So the folder is in its place or in the trash, whole, and
+trash_mending.py can tell from the disk alone what a killed one has left to do.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, disk, entries, facts, git, gitdirs, layout, mending, reasons
-from imi.worktrees.entries import Entry, Record
+from imi.worktrees import acts, disk, facts, git, gitdirs, layout, reasons, trash_entries, trash_mending
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRASH, Project, Worktree
 from imi.worktrees.names import LayoutError, TakenError
 from imi.worktrees.reasons import Ask, Process, Standing
+from imi.worktrees.trash_entries import Entry, Record
 from imi.worktrees.trunk import HEADS
 
 
@@ -81,7 +81,7 @@ def remove(
             raise RefusedError(path, refused, standing)
         entry = _entry(project, worktree, standing, actor)
         _move(project, path, entry, held)
-        entry, said = mending.tell_removed(project, entry)
+        entry, said = trash_mending.tell_removed(project, entry)
     return Removed(entry, standing, [*standing.notes, *said])
 
 
@@ -108,7 +108,7 @@ def _entry(project: Project, worktree: Worktree, standing: Standing, actor: str)
         forced=list(standing.reasons),
         work=work(item) if item else None,
     )
-    return entries.new(project, record)
+    return trash_entries.new(project, record)
 
 
 def work(item: dict[str, Any]) -> dict[str, Any]:
@@ -126,12 +126,12 @@ def _move(project: Project, path: Path, entry: Entry, held: int) -> None:
     try:
         acts.keep(path, own, entry.ref, held)
         kept.parent.mkdir(exist_ok=True)
-        mending.point(project, entry, path, kept)
+        trash_mending.point(project, entry, path, kept)
         own.rename(kept)
         path.rename(entry.folder)
         disk.flush(entry.folder.parent)
     except (OSError, GitError) as error:
-        mending.settle(project, entry)
+        trash_mending.settle(project, entry)
         raise GitError(f"{path.name} cannot be moved to the trash: {_why(error)}") from None
 
 
@@ -144,9 +144,9 @@ def restore(
 ) -> Restored:
     """Bring back what was removed under that name last, or a certain entry. `old` asks what its work item is
     now. NoProjectError, NameRefusedError, TakenError or GitError says why it stays in the trash."""
-    chosen = entries.chosen(project, name)
+    chosen = trash_entries.chosen(project, name)
     with acts.lock(project.repository, chosen.record.name):
-        entry = mending.again(chosen)
+        entry = trash_mending.again(chosen)
         if entry is None or not entry.folder.is_dir():
             raise TakenError(f"another process has taken {chosen.folder.name} out of the trash")
         path, own = entry.path(project), entry.own(project)
@@ -164,11 +164,11 @@ def restore(
             work=work(known) if known else entry.record.work,
         )
         try:
-            mending.point(project, entry, entry.folder, own)
+            trash_mending.point(project, entry, entry.folder, own)
             if not entry.record.is_detached and entry.record.commit:
                 acts.put_head(entry.folder, branch, entry.record.commit)
             entry.folder.rename(path)
-            notes += mending.put_back(project, entry)
+            notes += trash_mending.put_back(project, entry)
         except (OSError, GitError) as error:
             raise GitError(f"{path.name} cannot be moved back: {_why(error)}") from None
     return Restored(entry, path, branch, notes)
@@ -206,26 +206,26 @@ def _head(project: Project, entry: Entry) -> tuple[str | None, list[str]]:
 
 
 def expire(project: Project) -> list[str]:
-    """Delete what is older than entries.KEPT, and then the oldest while the trash takes more of the disk than
-    entries.BUDGET, but never what was removed last. A sentence for each."""
+    """Delete what is older than trash_entries.KEPT, and then the oldest while the trash takes more of the
+    disk than trash_entries.BUDGET, but never what was removed last. A sentence for each."""
     now = datetime.now(UTC)
     for draft in (project.root / TRASH).glob("*.new"):  # of a record that was never written
-        if draft.stat().st_mtime < (now - entries.KEPT).timestamp():
+        if draft.stat().st_mtime < (now - trash_entries.KEPT).timestamp():
             draft.unlink(missing_ok=True)
-    found, notes = entries.read(project)
+    found, notes = trash_entries.read(project)
     old = [each for each in found if each.expires_at <= now]
     rest = [each for each in found if each.expires_at > now]
     if len(rest) > 1:
-        rest = [entries.measured(project, each) for each in rest]
+        rest = [trash_entries.measured(project, each) for each in rest]
         total = sum(each.record.size or 0 for each in rest)
         for each in rest[:-1]:
-            if total > entries.BUDGET:
+            if total > trash_entries.BUDGET:
                 total -= each.record.size or 0
                 old.append(each)
     for each in old:
         with acts.lock(project.repository, each.record.name):
-            entry = mending.again(each)
-            if entry and (entry.folder.is_dir() or not mending.is_back(project, entry)):
+            entry = trash_mending.again(each)
+            if entry and (entry.folder.is_dir() or not trash_mending.is_back(project, entry)):
                 notes.append(_expired(project, entry))
     return notes
 
@@ -238,7 +238,7 @@ def _expired(project: Project, entry: Entry) -> str:
     lost = is_held and record.commit and facts.unpushed(project.repository, record.commit)
     if lost and record.commit and not git.refs(project.repository, kept):
         acts.hold(project.repository, kept, record.commit)
-    mending.delete(project, entry)
+    trash_mending.delete(project, entry)
     said = f"{record.name}, removed on {record.removed_at[:10]}, has expired"
     said += f"; it had been forced although {', '.join(record.forced)}" if record.forced else ""
     return said + (f"; its commits stay as {kept}" if lost else "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imi.worktrees import known, spool
+from imi.worktrees import known_projects, spool
 from tests.cli.rooted import homes, origin, root
 from tests.commandline import Imi
 from tests.repositories import Git
@@ -88,7 +88,7 @@ def test_other_projects_are_found_from_everywhere(
     assert imi("go", "beacon/login").out == f"{beacon / 'feat-login'}\n"
     beacon.rename(tmp_path / "moved")
     assert imi.error(3, "go", "beacon")["code"] == "NOT_FOUND"
-    assert [path for path, _ in known.projects()] == [many]
+    assert [path for path, _ in known_projects.projects()] == [many]
 
 
 def test_a_folder_that_is_gone_is_no_answer(imi: Imi, many: Path) -> None:
@@ -100,7 +100,7 @@ def test_what_is_known_of_the_machine_may_be_lost(imi: Imi, many: Path, tmp_path
     file = spool.state() / "projects"
     file.write_bytes(b"garbage\0\xff")
     assert imi("go", "login").out == f"{many / 'feat-login'}\n"
-    assert [path for path, _ in known.projects()] == [many]  # and was written again
+    assert [path for path, _ in known_projects.projects()] == [many]  # and was written again
     file.unlink()
     os.chdir("/")
     assert imi.error(3, "go", "login")["code"] == "NOT_FOUND"

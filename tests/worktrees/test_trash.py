@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imi import __file__ as package
-from imi.worktrees import entries, layout, mending, spool, trash
+from imi.worktrees import layout, spool, trash, trash_entries, trash_mending
 from imi.worktrees.names import NameRefusedError, TakenError
 from imi.worktrees.reasons import Known, Process
 from tests.repositories import Git
@@ -66,8 +66,8 @@ def restore(root: Path, name: str = "feat-login") -> trash.Restored:
     return trash.restore(layout.at(root), name, "ada", lambda record: None)
 
 
-def held(root: Path) -> list[entries.Entry]:
-    found, notes = entries.read(layout.at(root))
+def held(root: Path) -> list[trash_entries.Entry]:
+    found, notes = trash_entries.read(layout.at(root))
     assert notes == []
     return found
 
@@ -259,11 +259,13 @@ def test_what_was_moved_out_of_the_trash_by_hand(git: Git, root: Path) -> None:
     before = state(git, path)
     remove(path).entry.folder.rename(path)
     git(root / "trunk-main", "worktree", "add", "-q", "--detach", str(root / "deep/feat-login"))
-    assert mending.mend(layout.at(root)) == ["the removal of feat-login was interrupted; it is in its place"]
+    assert trash_mending.mend(layout.at(root)) == [
+        "the removal of feat-login was interrupted; it is in its place"
+    ]
     after = state(git, path)
     assert (after["files"], after["status"]) == (before["files"], before["status"])
     assert git(root / "deep/feat-login", "status", "--porcelain") == ""
-    assert held(root) == [] and mending.mend(layout.at(root)) == []
+    assert held(root) == [] and trash_mending.mend(layout.at(root)) == []
 
 
 def test_a_branch_without_a_commit_comes_back(git: Git, root: Path) -> None:
@@ -633,7 +635,7 @@ def test_what_is_old_expires(git: Git, root: Path, tmp_path: Path, monkeypatch: 
     (path / "node_modules/link").symlink_to(outside)
     entry = remove(path).entry
     assert trash.expire(layout.at(root)) == []
-    monkeypatch.setattr(entries, "KEPT", timedelta(0))
+    monkeypatch.setattr(trash_entries, "KEPT", timedelta(0))
     (said,) = trash.expire(layout.at(root))
     assert "although 1 commit is unpushed" in said and f"refs/imi/kept/{entry.record.id}" in said
     assert list((root / ".imi-trash").iterdir()) == [] and (outside / "file").read_text() == "mine"
@@ -645,7 +647,7 @@ def test_what_is_old_expires(git: Git, root: Path, tmp_path: Path, monkeypatch: 
 
 def test_the_draft_of_a_record_that_was_never_written_goes_some_day(git: Git, root: Path) -> None:
     (root / ".imi-trash").mkdir()
-    for name, age in (("old", entries.KEPT + timedelta(hours=1)), ("young", timedelta(0))):
+    for name, age in (("old", trash_entries.KEPT + timedelta(hours=1)), ("young", timedelta(0))):
         draft = root / f".imi-trash/{name}.new"
         draft.touch()
         os.utime(draft, (draft.stat().st_mtime - age.total_seconds(),) * 2)
@@ -660,13 +662,13 @@ def test_a_full_trash_lets_the_oldest_go(git: Git, root: Path, monkeypatch: pyte
         (path / "big").write_bytes(os.urandom(2**20))
         (path / "again").hardlink_to(path / "big")
         remove(path)
-    sizes = [entries.measured(project, each).record.size for each in held(root)]
+    sizes = [trash_entries.measured(project, each).record.size for each in held(root)]
     assert all(size and 2**20 <= size < 1.5 * 2**20 for size in sizes)
-    monkeypatch.setattr(entries, "BUDGET", 3 * 2**20)
+    monkeypatch.setattr(trash_entries, "BUDGET", 3 * 2**20)
     said = trash.expire(project)
     assert [each.split(",")[0] for each in said] == ["feat-0", "feat-1"]
     assert [each.record.name for each in held(root)] == ["feat-2", "feat-3"]
-    monkeypatch.setattr(entries, "BUDGET", 0)
+    monkeypatch.setattr(trash_entries, "BUDGET", 0)
     trash.expire(project)
     assert [each.record.name for each in held(root)] == ["feat-3"]  # never what was removed last
 
@@ -675,12 +677,12 @@ def test_what_was_deleted_by_hand_is_explained(git: Git, root: Path, monkeypatch
     path = root / "feat-login"
     entry = remove(path).entry
     shutil.rmtree(entry.folder)
-    assert mending.mend(layout.at(root)) == []
+    assert trash_mending.mend(layout.at(root)) == []
     with pytest.raises(layout.NoProjectError):
         restore(root)
     git(root / "trunk-main", "worktree", "add", "-q", str(path), "feat/login")
     before = state(git, path)
-    monkeypatch.setattr(entries, "KEPT", timedelta(0))
+    monkeypatch.setattr(trash_entries, "KEPT", timedelta(0))
     assert len(trash.expire(layout.at(root))) == 1
     assert held(root) == [] and state(git, path) == before
 
@@ -698,8 +700,8 @@ def test_a_record_with_wrong_values_is_named_and_deletes_nothing(
     entry = remove(root / "feat-login").entry
     entry.file.write_text(json.dumps(json.loads(entry.file.read_bytes()) | wrong))
     project = layout.at(root)
-    assert entries.read(project)[0] == []
-    assert "no record" in mending.mend(project)[0] and "no record" in trash.expire(project)[0]
+    assert trash_entries.read(project)[0] == []
+    assert "no record" in trash_mending.mend(project)[0] and "no record" in trash.expire(project)[0]
     assert any(entry.folder.iterdir())
 
 
@@ -709,10 +711,10 @@ def test_a_file_that_is_no_record_is_named(git: Git, root: Path) -> None:
     entry = remove(root / "feat-login").entry
     record = json.loads(entry.file.read_text())
     entry.file.with_stem("feat-y").write_text(json.dumps(record | {"id": "../.."}))
-    found, notes = entries.read(layout.at(root))
+    found, notes = trash_entries.read(layout.at(root))
     assert [each.record for each in found] == [entry.record]
     assert [note.split(" ")[0] for note in notes] == [str(root / f".imi-trash/feat-{x}.json") for x in "xy"]
-    assert mending.mend(layout.at(root)) == notes
+    assert trash_mending.mend(layout.at(root)) == notes
 
 
 def test_a_project_that_was_moved_as_a_whole(git: Git, root: Path) -> None:
@@ -729,7 +731,7 @@ KILLED = """
 import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from imi.worktrees import entries, layout, trash
+from imi.worktrees import trash_entries, layout, trash
 from imi.worktrees.reasons import Known
 
 task, root, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -752,7 +754,7 @@ if task == "remove":
 elif task == "restore":
     trash.restore(project, "feat-login", "ada", lambda record: None)
 else:
-    entries.KEPT = timedelta(0)
+    trash_entries.KEPT = timedelta(0)
     trash.expire(project)
 """
 
@@ -788,8 +790,8 @@ def test_a_removal_killed_at_any_step_loses_nothing(git: Git, root: Path, operat
     before, step, seen = state(git, path), 0, set()
     while killed("remove", root, step):
         step += 1
-        said = mending.mend(layout.at(root))
-        assert mending.mend(layout.at(root)) == []
+        said = trash_mending.mend(layout.at(root))
+        assert trash_mending.mend(layout.at(root)) == []
         seen.add(path.exists())
         if path.exists():
             assert told() == [] and held(root) == []
@@ -812,8 +814,8 @@ def test_a_restore_killed_at_any_step_loses_nothing(git: Git, root: Path, operat
     told()
     while killed("restore", root, step):
         step += 1
-        mending.mend(layout.at(root))
-        assert mending.mend(layout.at(root)) == []
+        trash_mending.mend(layout.at(root))
+        assert trash_mending.mend(layout.at(root)) == []
         seen.add(path.exists())
         if path.exists():
             assert told() == ["worktree"]
@@ -837,8 +839,8 @@ def test_an_expiry_killed_at_any_step_goes_on(git: Git, root: Path) -> None:
         if not killed("expire", root, step):
             break
         step += 1
-        said = mending.mend(layout.at(root))
-        assert mending.mend(layout.at(root)) == []
+        said = trash_mending.mend(layout.at(root))
+        assert trash_mending.mend(layout.at(root)) == []
         if entry.folder.exists():
             assert said == []
             restore(root)

@@ -47,16 +47,16 @@ def gc(
     Without the server nobody knows what is claimed, so nothing is removed. Data: items (name, path, branch,
     state, test, action: remove, removed or keep, reasons to keep it), done, notes.
     """
-    from imi.worktrees import collect, delivery, reasons
+    from imi.worktrees import delivery, gc_candidates, reasons
 
     api.prepare()
     notes: list[str] = []
     items: list[dict[str, Any]] = []
     with failures():
         project = opened(notes)
-        ask, against = reasons.asking(api, project), collect.useful(older_than)
+        ask, against = reasons.asking(api, project), gc_candidates.useful(older_than)
         ask(project.trunk)  # whether there is a server, before many threads ask it
-        for number, each in enumerate(collect.candidates(project, api.actor, ask, against)):
+        for number, each in enumerate(gc_candidates.candidates(project, api.actor, ask, against)):
             api.bar.show("looking at worktrees", number, len(project.worktrees))
             why, action = list(each.against), "keep"
             if not why:

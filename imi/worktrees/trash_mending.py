@@ -15,14 +15,14 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import acts, backlinks, entries, git, names, report, spool
-from imi.worktrees.entries import Entry
+from imi.worktrees import acts, backlinks, git, names, report, spool, trash_entries
 from imi.worktrees.layout import Project
+from imi.worktrees.trash_entries import Entry
 
 
 def mend(project: Project) -> list[str]:
     """Finish or undo what was killed; each in a sentence. What others are at is waited for."""
-    found, notes = entries.read(project)
+    found, notes = trash_entries.read(project)
     for each in found:
         if _is_settled(project, each):
             continue
@@ -38,7 +38,7 @@ def mend(project: Project) -> list[str]:
 
 def again(entry: Entry) -> Entry | None:
     """The entry as it is on the disk now, None when it is gone."""
-    return entries.one(entry.file)
+    return trash_entries.one(entry.file)
 
 
 def _is_settled(project: Project, entry: Entry) -> bool:
