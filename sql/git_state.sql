@@ -5,6 +5,27 @@
 -- delivers it, and one from the future counts as now. A report that says nothing new is a heartbeat: it moves
 -- last_sync_at and makes no event.
 
+create or replace function logic.work_observed(p_item imi.work_items, p_state jsonb) returns imi.work_items
+language plpgsql
+as $$
+declare
+  v_item imi.work_items := jsonb_populate_record(p_item, logic.pick(p_state,
+    'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
+  v_observed_at timestamptz := least((p_state ->> 'observed_at')::timestamptz, logic.now());
+begin
+  v_item.last_commit_hash := lower(v_item.last_commit_hash);
+  if not p_state ? 'has_uncommitted_changes' and p_state ? 'uncommitted_files_count' then
+    v_item.has_uncommitted_changes := v_item.uncommitted_files_count > 0;
+  end if;
+  if p_state ? 'last_commit_hash' then
+    v_item.last_commit_at := v_observed_at;
+  end if;
+  v_item.last_sync_at := greatest(v_observed_at, p_item.last_sync_at);
+  return v_item;
+end
+$$;
+comment on function logic.work_observed is 'A work item as a report of its git state says that it is';
+
 create or replace function logic.work_git_state_update(p_work_item_id uuid, p_body jsonb, p_context json) returns void
 language plpgsql
 as $$
@@ -20,12 +41,9 @@ begin
   if v_observed_at < (case when p_body ? 'is_push' then v_old.last_commit_at else v_old.last_sync_at end) then
     return;
   end if;
-  v_new := jsonb_populate_record(v_old, logic.pick(p_body,
-    'has_uncommitted_changes', 'uncommitted_files_count', 'ahead_of_trunk', 'behind_trunk', 'last_commit_hash', 'last_commit_message'));
-  v_new.last_commit_hash := lower(v_new.last_commit_hash);
-  if not p_body ? 'has_uncommitted_changes' and p_body ? 'uncommitted_files_count' then
-    v_new.has_uncommitted_changes := v_new.uncommitted_files_count > 0;
-  end if;
+  v_new := logic.work_observed(v_old, p_body);
+  v_old.last_commit_at := v_new.last_commit_at;  -- to have been seen again is a heartbeat
+  v_old.last_sync_at := v_new.last_sync_at;
   update imi.work_items
   set has_uncommitted_changes = v_new.has_uncommitted_changes,
     uncommitted_files_count = v_new.uncommitted_files_count,
@@ -33,8 +51,8 @@ begin
     behind_trunk = v_new.behind_trunk,
     last_commit_hash = v_new.last_commit_hash,
     last_commit_message = v_new.last_commit_message,
-    last_commit_at = case when p_body ? 'last_commit_hash' then v_observed_at else work_items.last_commit_at end,
-    last_sync_at = greatest(v_observed_at, v_old.last_sync_at),
+    last_commit_at = v_new.last_commit_at,
+    last_sync_at = v_new.last_sync_at,
     updated_at = case when v_new is distinct from v_old then v_now else work_items.updated_at end
   where work_items.id = p_work_item_id;
   if v_new is distinct from v_old then

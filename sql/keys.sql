@@ -146,7 +146,8 @@ begin
   delete from imi.idempotency_keys as kept
   where kept.ctid = any (array(
     select old.ctid from imi.idempotency_keys as old
-    where old.created_at < v_now - interval '7 days' limit 10 for update skip locked));
+    where old.created_at < v_now - interval '7 days'
+    order by old.created_at limit 10 for update skip locked));  -- without the order the whole table may be scanned
 end
 $$;
 comment on function logic.once is 'Runs an operation once for its Idempotency-Key and answers the stored reply from then on';

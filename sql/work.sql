@@ -107,45 +107,75 @@ end
 $$;
 comment on function logic.work_refuse_completed is 'Raises 409 when the item is completed';
 
-create or replace function logic.work_start(p_body jsonb, p_context json) returns uuid
+create or replace function logic.work_ensure(
+  p_body jsonb, p_git_state jsonb, p_context json, out work_item_id uuid, out is_new boolean
+)
 language plpgsql
 as $$
 declare
   v_now timestamptz := logic.now();
   v_project_id uuid := p_body ->> 'project_id';
   v_owner_id text := coalesce(p_body ->> 'owner_id', p_context ->> 'agent_id');
-  v_holder jsonb;
-  v_id uuid;
+  v_seen imi.work_items;
 begin
-  if v_owner_id is null then
-    perform logic.fail(400, 'VALIDATION_ERROR', 'The work item needs an owner',
-      '{"errors": [{"path": "owner_id", "message": "is required when there is no X-Agent-Id"}]}', 'Give owner_id, or send X-Agent-Id');
+  -- Between the two statements somebody may start the branch's item or complete it; then the next round sees it.
+  loop
+    select item.id into work_item_id from imi.work_items as item
+    where item.project_id = v_project_id and item.branch_name = p_body ->> 'branch_name' and item.active
+    for no key update;
+    is_new := not found;
+    exit when not is_new;
+    if v_owner_id is null then
+      perform logic.fail(400, 'VALIDATION_ERROR', 'The work item needs an owner',
+        '{"errors": [{"path": "owner_id", "message": "is required when there is no X-Agent-Id"}]}', 'Give owner_id, or send X-Agent-Id');
+    end if;
+    perform from imi.projects where projects.id = v_project_id and projects.active for share;
+    if not found then
+      perform logic.fail(404, 'NOT_FOUND', 'Project not found, or not active', jsonb_build_object('project_id', v_project_id),
+        'Register its remote with POST /api/v1/projects; that also revives it');
+    end if;
+    if p_git_state is not null then
+      v_seen := logic.work_observed(null, p_git_state);
+    end if;
+    insert into imi.work_items (
+      project_id, branch_name, work_type, source_type, source_ref, owner_id, worktree_path, host,
+      has_uncommitted_changes, uncommitted_files_count, ahead_of_trunk, behind_trunk,
+      last_commit_hash, last_commit_message, last_commit_at, last_sync_at, metadata, created_at, updated_at)
+    values (
+      v_project_id, p_body ->> 'branch_name', coalesce(p_body ->> 'work_type', 'feature'),
+      coalesce(p_body #>> '{source,type}', 'manual'), p_body #>> '{source,ref}', v_owner_id,
+      p_body ->> 'worktree_path', p_body ->> 'host',
+      coalesce(v_seen.has_uncommitted_changes, false), coalesce(v_seen.uncommitted_files_count, 0),
+      coalesce(v_seen.ahead_of_trunk, 0), coalesce(v_seen.behind_trunk, 0),
+      v_seen.last_commit_hash, v_seen.last_commit_message, v_seen.last_commit_at, v_seen.last_sync_at,
+      coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
+    on conflict (project_id, branch_name) where active do nothing
+    returning work_items.id into work_item_id;
+    exit when found;
+  end loop;
+  if is_new then
+    perform logic.event_append('imi.work.started', logic.work_document(work_item_id), p_context);
   end if;
-  perform from imi.projects where projects.id = v_project_id and projects.active for share;
-  if not found then
-    perform logic.fail(404, 'NOT_FOUND', 'Project not found, or not active', jsonb_build_object('project_id', v_project_id),
-      'Register its remote with POST /api/v1/projects; that also revives it');
-  end if;
-  insert into imi.work_items (
-    project_id, branch_name, work_type, source_type, source_ref, owner_id, worktree_path, host, metadata, created_at, updated_at)
-  values (
-    v_project_id, p_body ->> 'branch_name', coalesce(p_body ->> 'work_type', 'feature'),
-    coalesce(p_body #>> '{source,type}', 'manual'), p_body #>> '{source,ref}', v_owner_id,
-    p_body ->> 'worktree_path', p_body ->> 'host', coalesce(p_body -> 'metadata', '{}'), v_now, v_now)
-  on conflict (project_id, branch_name) where active do nothing
-  returning work_items.id into v_id;
-  if v_id is null then
-    select jsonb_build_object('work_item_id', item.id, 'owner_id', item.owner_id) into v_holder
-    from imi.work_items as item
-    where item.project_id = v_project_id and item.branch_name = p_body ->> 'branch_name' and item.active;
-    perform logic.fail(409, 'CONFLICT', 'An active work item holds this branch', v_holder,
-      'Go on with that one, or complete it first');
-  end if;
-  perform logic.event_append('imi.work.started', logic.work_document(v_id), p_context);
-  return v_id;
 end
 $$;
-comment on function logic.work_start is 'Makes the work item of a branch, its source and owner as given';
+comment on function logic.work_ensure is 'Finds the active work item of a branch and locks it, or makes one, its source, owner and git state as given';
+
+create or replace function logic.work_start(p_body jsonb, p_context json) returns uuid
+language plpgsql
+as $$
+declare
+  v_made record := logic.work_ensure(p_body, null, p_context);
+begin
+  if not v_made.is_new then
+    perform logic.fail(409, 'CONFLICT', 'An active work item holds this branch',
+      (select jsonb_build_object('work_item_id', item.id, 'owner_id', item.owner_id) from imi.work_items as item
+        where item.id = v_made.work_item_id),
+      'Go on with that one, or complete it first');
+  end if;
+  return v_made.work_item_id;
+end
+$$;
+comment on function logic.work_start is 'Makes the work item of a branch; 409 names the active one that there is';
 
 create or replace function logic.work_complete(p_work_item_id uuid, p_completion jsonb, p_context json) returns void
 language plpgsql

@@ -1,8 +1,8 @@
 -- Worktrees: which folders on whose disk hold which branch.
 --
 -- A worktree is known by its host and path while it exists; a removed one keeps its row, so the same path may come
--- again as another worktree. Reporting it again fills what was missing. iMi's command line does the git work; this is
--- what everybody else sees of it.
+-- again as another worktree. Reporting it again fills what was missing; with `work` it has the branch that is given, and that
+-- branch's active item. iMi's command line does the git work; this is what everybody else sees of it.
 
 create or replace function logic.worktree_document(p_worktree imi.worktrees) returns json
 language sql
@@ -52,9 +52,20 @@ as $$
 declare
   v_other imi.worktrees;
 begin
-  select * into v_other from imi.worktrees as other
-  where other.removed_at is null and other.id is distinct from p_worktree.id and other.host = p_worktree.host
-    and (other.path = p_worktree.path or other.project_id = p_worktree.project_id and other.name = p_worktree.name)
+  -- two questions, not one with "or": each then has its index, also while PostgreSQL thinks that the table is small
+  select taken.* into v_other
+  from (
+    select other.* from imi.worktrees as other
+    where other.removed_at is null and other.host = p_worktree.host and other.path = p_worktree.path
+    union all
+    select other.* from imi.worktrees as other
+    where other.removed_at is null and other.host = p_worktree.host
+      and other.project_id = p_worktree.project_id and other.name = p_worktree.name
+  ) as taken
+  where taken.id is distinct from p_worktree.id
+    -- one that has just been made is the same, not another
+    and (p_worktree.id is not null
+      or (taken.project_id, taken.name, taken.path) is distinct from (p_worktree.project_id, p_worktree.name, p_worktree.path))
   limit 1;
   if found then
     perform logic.fail(409, 'CONFLICT', 'Another worktree has this path, or this name in the project',
@@ -73,6 +84,29 @@ end
 $$;
 comment on function logic.worktree_check is 'Refuses a worktree whose place or name another one has, or whose project or work item does not exist';
 
+create or replace function logic.worktree_work(p_body jsonb, p_context json) returns uuid
+language plpgsql
+as $$
+declare
+  v_git_state jsonb := p_body #> '{work,git_state}';
+  v_made record;
+begin
+  if p_body ->> 'branch_name' is null or p_body ->> 'work_item_id' is not null then
+    perform logic.fail(400, 'VALIDATION_ERROR', 'work is that of branch_name',
+      '{"errors": [{"path": "work", "message": "needs branch_name, and no work_item_id beside it"}]}');
+  end if;
+  v_made := logic.work_ensure(
+    logic.pick(p_body, 'project_id', 'branch_name', 'host') || logic.pick(p_body -> 'work', 'work_type', 'source', 'owner_id')
+      || jsonb_build_object('worktree_path', p_body -> 'path'),
+    v_git_state, p_context);
+  if v_git_state is not null and not v_made.is_new then
+    perform logic.work_git_state_update(v_made.work_item_id, v_git_state, p_context);
+  end if;
+  return v_made.work_item_id;
+end
+$$;
+comment on function logic.worktree_work is 'The active work item of a worktree''s branch, or a new one in its folder, as `work` says';
+
 create or replace function logic.worktree_register(p_body jsonb, p_context json, out worktree imi.worktrees, out is_new boolean)
 language plpgsql
 as $$
@@ -80,11 +114,17 @@ declare
   v_now timestamptz := logic.now();
   v_given imi.worktrees := jsonb_populate_record(null::imi.worktrees, logic.pick(p_body,
     'project_id', 'work_item_id', 'name', 'path', 'host', 'branch_name', 'metadata'));
+  v_work_item_id uuid;
 begin
+  if p_body ? 'work' then
+    v_work_item_id := logic.worktree_work(p_body, p_context);
+    v_given.work_item_id := v_work_item_id;
+  end if;
   -- Between the two statements somebody may make or remove the worktree; then the next round sees it.
   loop
     select * into worktree from imi.worktrees as mine
-    where mine.host = v_given.host and mine.path = v_given.path and mine.removed_at is null;
+    where mine.host = v_given.host and mine.path = v_given.path and mine.removed_at is null
+    for no key update;
     is_new := not found;
     exit when not is_new;
     perform logic.worktree_check(v_given);
@@ -99,24 +139,33 @@ begin
   end loop;
   if is_new then
     perform logic.event_append('imi.worktree.created', logic.worktree_document(worktree), p_context);
-    return;
+  else
+    -- under another name, or in another project, it is another worktree, and that one's path is taken
+    v_given.id := case when (worktree.project_id, worktree.name) = (v_given.project_id, v_given.name) then worktree.id end;
+    perform logic.worktree_check(v_given);
+    if not p_body ? 'work' then
+      v_given.work_item_id := coalesce(worktree.work_item_id, v_given.work_item_id);
+      v_given.branch_name := coalesce(worktree.branch_name, v_given.branch_name);
+      v_given.metadata := null;
+    end if;
+    if (v_given.branch_name, v_given.work_item_id) is distinct from (worktree.branch_name, worktree.work_item_id) then
+      update imi.worktrees as mine
+      set branch_name = v_given.branch_name, work_item_id = v_given.work_item_id,
+        metadata = mine.metadata || coalesce(v_given.metadata, '{}')
+      where mine.id = worktree.id
+      returning mine.* into worktree;
+      perform logic.event_append('imi.worktree.synced', logic.worktree_document(worktree), p_context);
+    end if;
   end if;
 
-  -- under another name, or in another project, it is another worktree, and that one's path is taken
-  v_given.id := case when (worktree.project_id, worktree.name) = (v_given.project_id, v_given.name) then worktree.id end;
-  perform logic.worktree_check(v_given);
-  update imi.worktrees as mine
-  set work_item_id = coalesce(mine.work_item_id, v_given.work_item_id), branch_name = coalesce(mine.branch_name, v_given.branch_name)
-  where mine.id = worktree.id
-    and (mine.work_item_id is null and v_given.work_item_id is not null
-      or mine.branch_name is null and v_given.branch_name is not null);
-  if found then
-    select * into worktree from imi.worktrees as mine where mine.id = worktree.id;
-    perform logic.event_append('imi.worktree.synced', logic.worktree_document(worktree), p_context);
+  if p_body #> '{work,plane_ticket_id}' is not null then
+    perform logic.link_ticket(
+      jsonb_build_object('work_item_id', v_work_item_id, 'plane_ticket_id', p_body #> '{work,plane_ticket_id}'),
+      logic.link_evidence(p_context), null, p_context);
   end if;
 end
 $$;
-comment on function logic.worktree_register is 'Finds or makes the worktree at a host''s path; fills what was null';
+comment on function logic.worktree_register is 'Finds or makes the worktree at a host''s path, and fills what was null; with `work` it has that branch and its item';
 
 create or replace function api.worktree_register(p_body json, p_context json, out status integer, out body json)
 language plpgsql

@@ -104,3 +104,45 @@ async def test_conflicts_and_references_name_the_row(call, body, worktree):
         with refused(400, "INVALID_REFERENCE") as error:
             await call("api.worktree_register", body=body | {"path": "/new", "name": "new", name: stranger})
         assert error["params"] == {name: stranger}
+
+
+WORK = {"work_type": "fix", "source": {"type": "manual", "ref": "reconcile"}, "owner_id": "ada"}
+
+
+async def test_with_work_the_branch_gets_its_item_ticket_and_state(call, events, body):
+    state = {"uncommitted_files_count": 2, "last_commit_hash": "9FCEB02"}
+    work = WORK | {"plane_ticket_id": "PROJ-1", "git_state": state}
+    made = (await call("api.worktree_register", body=body | {"branch_name": "fix/a", "work": work}))["body"]
+    item = (await call("api.work_get", work_item_id=made["work_item_id"]))["body"]
+    told = ("work_type", "owner_id", "status", "last_commit_hash", "worktree_path", "host")
+    assert [item[name] for name in told] == ["fix", "ada", "uncommitted", "9fceb02", body["path"], "h1"]
+    assert [link["plane_ticket_id"] for link in item["links"]["tickets"]] == ["PROJ-1"]
+    assert (await events())[1:] == [
+        "imi.work.started",
+        "imi.worktree.created",
+        "imi.link.ticket_linked",
+    ]
+
+
+async def test_with_work_an_active_item_goes_on_and_an_ended_one_is_followed(call, body, project, item):
+    given = body | {"branch_name": "feat/engine", "work": WORK}
+    first = (await call("api.worktree_register", body=given))["body"]
+    assert first["work_item_id"] == item["id"]
+    assert (await call("api.work_get", work_item_id=item["id"]))["body"]["work_type"] == "feature"
+    again = await call("api.worktree_register", body=given)
+    assert (again["status"], again["body"]) == (200, first)
+    await call("api.work_complete", work_item_id=item["id"], body={"completion_type": "abandoned"})
+    new = (await call("api.worktree_register", body=given))["body"]
+    assert (new["id"], new["work_item_id"] != item["id"]) == (first["id"], True)
+    switched = given | {"branch_name": "feat/x", "metadata": {"observed_at": "now"}}
+    other = (await call("api.worktree_register", body=switched))["body"]
+    (started,) = (await call("api.work_list", branch_name="feat/x"))["items"]
+    told = (other["id"], other["branch_name"], other["work_item_id"], other["metadata"])
+    assert told == (first["id"], "feat/x", started["id"], {"observed_at": "now"})
+
+
+async def test_work_is_of_a_branch_and_stands_for_the_item(call, body, item):
+    for wrong in ({"work": {}}, {"work": {}, "branch_name": "feat/engine", "work_item_id": item["id"]}):
+        with refused(400, "VALIDATION_ERROR") as error:
+            await call("api.worktree_register", body=body | wrong)
+        assert error["params"]["errors"][0]["path"] == "work"
