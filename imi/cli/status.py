@@ -76,7 +76,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
     null where the server does not know the worktree or was not reached.
     """
     api.prepare()
-    from imi.worktrees import delivery, git, present, registry, report
+    from imi.worktrees import delivery, present, registry, report, uncommitted
 
     try:
         project, worktree = claiming.named(name)
@@ -88,7 +88,7 @@ def status(api: Api, name: claiming.Name = None) -> Any:
         raise Failure("NOT_FOUND", f"{worktree.path} is gone", "tidy up first: imi reconcile", NOT_FOUND)
     with failures():
         now = present.read(project, worktree.path)
-        changed = [entry.path for entry in git.status(worktree.path).entries]
+        changed = [entry.path for entry in uncommitted.status(worktree.path).entries]
     data: dict[str, Any] = {"name": report.text(worktree.path.name), "path": report.text(worktree.path)}
     data |= present.document(now) | _facts(now)
     data |= {"trunk": project.trunk, "modified_at": _modified(now, changed)}

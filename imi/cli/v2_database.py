@@ -18,7 +18,8 @@ from typing import Any
 from imi.cli.outcome import Failure, usage
 from imi.cli.v2_values import LONGEST_PATH, SkipError, branch_of, metadata_of, optional, shown, text
 from imi.worktrees import clones, git
-from imi.worktrees.clones import Clone, Progress
+from imi.worktrees.clones import Clone
+from imi.worktrees.parallel import Progress
 
 LATER = {
     "repositories": ("id", "name", "path", "remote_url", "default_branch", "active"),

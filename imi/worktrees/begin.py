@@ -12,7 +12,7 @@ from pathlib import Path
 from imi.worktrees import acts, disk, git, layout, names, settings
 from imi.worktrees.create import Made, linked
 from imi.worktrees.git import GitError
-from imi.worktrees.layout import TRUNK, NoProjectError, PlainCloneError, Project
+from imi.worktrees.layout import TRUNK, Location, NoProjectError, PlainCloneError, Project
 from imi.worktrees.names import TakenError
 
 CLONING, ADOPTING = ".imi-clone", ".imi-adopt"
@@ -141,7 +141,7 @@ def _adopt(clone: Path) -> Made:
     if not (clone / ".git").is_dir():
         raise TakenError(f"{clone} keeps its repository elsewhere", "clone it anew: imi init URL")
     found = layout.worktrees(clone / ".git")
-    trunk, branch = layout.describe(clone / ".git", clone, found).trunk, found[0].branch
+    trunk, branch = layout.describe(Location(clone, clone / ".git", found)).trunk, found[0].branch
     if branch != trunk:
         held = f"has {branch} checked out" if branch else "has no branch checked out"
         raise TakenError(f"{clone} {held}, not its trunk {trunk}", f"git -C {clone} switch {trunk}")

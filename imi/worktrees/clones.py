@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from imi.worktrees import git
+from imi.worktrees import commits, git, layout, uncommitted
 from imi.worktrees.git import GitError, Ref
 from imi.worktrees.names import TRUNKS
+from imi.worktrees.parallel import Progress
 from imi.worktrees.trunk import newest
 
 UNSEARCHED = frozenset({"node_modules"})
 
 Skipped = tuple[Path, str]
 """A folder that was passed over, and why."""
-Progress = Callable[[str, int, int], None]
 Answer = TypeVar("Answer")
 
 
@@ -121,9 +121,11 @@ def inspect(repository: Path, found_at: Path) -> Clone:
         if refs:
             raise GitError(f"no trunk among its branches: name it with `git remote set-head {remote} --auto`")
         return Clone(observed_at, found_at, url, None, None, ())
+    listed = layout.worktrees(repository)
+    folders = {f"refs/heads/{each.branch}": each.path for each in listed if each.branch}
     own = refs.get(f"refs/heads/{trunk}")
     base = newest(repository, own, refs.get(f"refs/remotes/{remote}/{trunk}"))[0].commit
-    trunk_path = _folder(repository, own) if own else None
+    trunk_path = _worktree(repository, folders.get(f"refs/heads/{trunk}"))
     return Clone(
         observed_at=observed_at,
         path=trunk_path or found_at,
@@ -131,7 +133,7 @@ def inspect(repository: Path, found_at: Path) -> Clone:
         trunk=trunk,
         trunk_path=trunk_path,
         branches=tuple(
-            _branch(repository, ref, base)
+            _branch(repository, ref, _worktree(repository, folders.get(name)), base)
             for name, ref in refs.items()
             if name.startswith("refs/heads/") and ref is not own
         ),
@@ -164,25 +166,23 @@ def _trunk(refs: dict[str, Ref], remote: str) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def _folder(repository: Path, ref: Ref) -> Path | None:
-    """The folder that has the branch checked out. A bare repository itself is none, nor is one that was
-    deleted, nor another clone's: a copied clone still names the worktrees of the one it was copied from."""
-    folder = Path(ref.worktree) if ref.worktree else None
-    if folder is None or folder == repository or not folder.is_dir():
+def _worktree(repository: Path, folder: Path | None) -> Path | None:
+    """The folder, if it is a worktree: not one that was deleted, nor another clone's, as a copied clone still
+    names the worktrees of the one it was copied from."""
+    if folder is None or not folder.is_dir():
         return None
     return folder if git.common_dir(folder) == repository else None
 
 
-def _branch(repository: Path, ref: Ref, trunk: str) -> Branch:
-    ahead, behind = git.divergence(repository, trunk, ref.commit)
-    worktree = _folder(repository, ref)
+def _branch(repository: Path, ref: Ref, worktree: Path | None, trunk: str) -> Branch:
+    ahead, behind = commits.divergence(repository, trunk, ref.commit)
     return Branch(
         name=ref.name.removeprefix("refs/heads/"),
         commit=ref.commit,
         subject=ref.subject,
         committer_email=ref.committer_email,
         worktree=worktree,
-        uncommitted=git.uncommitted_files(worktree) if worktree else 0,
+        uncommitted=uncommitted.count(worktree) if worktree else 0,
         ahead=ahead,
         behind=behind,
     )

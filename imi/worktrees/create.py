@@ -65,8 +65,7 @@ def linked(made: Made, worktree: Path | None = None) -> Made:
 def _make(project: Project, path: Path, branch: str, start: str | None) -> Made:
     with acts.lock(project.repository, path.name) as held:
         refs = _refs(project, branch)
-        own = refs.get(HEADS + branch)
-        is_free = not (path.is_symlink() or path.exists() or (own and own.worktree))
+        is_free = not (path.is_symlink() or path.exists() or HEADS + branch in refs)
         # when the project was found nothing was there: git is asked again only if something is now
         there = None if is_free else _there(layout.worktrees(project.repository), path, branch)
         if there and there.is_half_made:

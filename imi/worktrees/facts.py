@@ -1,18 +1,20 @@
 """Facts: how a worktree stands at this moment.
 
-A thousand are read in seconds, so each costs four calls of git: one more where there are stashes, and some
-with filters or submodules. What git keeps as a file is looked at as one.
+A thousand are read in seconds, so of many each costs two calls of git: one more where there are stashes, and
+some with filters or submodules. What git keeps as a file is looked at as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imi.worktrees import git, gitdirs
-from imi.worktrees.git import Entry, GitError
+from imi.worktrees import commits, git, gitdirs, uncommitted
+from imi.worktrees.commits import Commit
+from imi.worktrees.git import GitError
+from imi.worktrees.uncommitted import Entry
 
 OPERATIONS = {
     "rebase-merge": "rebase",
@@ -25,17 +27,6 @@ OPERATIONS = {
     "BISECT_LOG": "bisect",
 }
 """What git leaves in a worktree's own folder while an operation is in progress; the first one counts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """A commit; its time is the committer's."""
-
-    hash: str
-    subject: str
-    author: str
-    author_email: str
-    committed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,28 +54,39 @@ class Facts:
     submodules: tuple[str, ...]
 
 
-def read(worktree: Path, trunk: str, links: frozenset[str] = frozenset()) -> Facts:
-    """The facts of a worktree, given by its root. `trunk` is a whole reference or a commit; `links` are the
-    paths in the worktree that sync linked, which count neither as dirty nor as untracked while they are
-    symbolic links. GitError says why it cannot be read."""
+Look = tuple[Facts, str | None]
+"""Facts without the commit, and the hash of the one that is checked out, None while there is none."""
+
+
+def read(worktree: Path, trunk: str | None, links: frozenset[str] = frozenset()) -> Facts:
+    """The facts of a worktree, given by its root. `trunk` is a commit or a whole reference, None where there
+    is none; `links` are the paths in the worktree that sync linked, which count neither as dirty nor as
+    untracked while they are symbolic links. GitError says why it cannot be read."""
+    return complete(worktree, [look(worktree, trunk, links)])[0]
+
+
+def look(
+    worktree: Path, trunk: str | None, links: frozenset[str], blanked: Sequence[str] | None = None
+) -> Look:
+    """The same without the commit. `blanked` are its filters' settings, if they are known."""
     observed_at = datetime.now(UTC)
-    status = git.status(worktree, "--branch", "--show-stash", "--ahead-behind")
+    status = uncommitted.status(worktree, "--branch", "--show-stash", "--ahead-behind", blanked=blanked)
     entries = [entry for entry in status.entries if not _is_linked(worktree, entry, links)]
     untracked = sum(entry.letters == "??" for entry in entries)
     told = status.headings
     branch = None if told["branch.head"] == "(detached)" else told["branch.head"]
-    is_born = told["branch.oid"] != "(initial)"
-    ahead, behind = _divergence(worktree, trunk, told["branch.oid"]) if is_born else (None, None)
+    head = None if told["branch.oid"] == "(initial)" else told["branch.oid"]
+    ahead, behind = commits.divergence(worktree, trunk, head) if trunk and head else (None, None)
     upstream_ahead, upstream_behind = _counts(told.get("branch.ab"))
     found = gitdirs.find(str(worktree))
     if found is None:
         raise GitError(f"{worktree}: its .git cannot be read")
     own = Path(found.own)
-    return Facts(
+    seen = Facts(
         observed_at=observed_at,
         worktree=worktree,
         branch=branch,
-        commit=_commit(worktree, told["branch.oid"]) if is_born else None,
+        commit=None,
         dirty=len(entries) - untracked,
         untracked=untracked,
         ahead=ahead,
@@ -98,6 +100,13 @@ def read(worktree: Path, trunk: str, links: frozenset[str] = frozenset()) -> Fac
         is_main=found.own == found.common,
         submodules=_submodules(worktree, entries),
     )
+    return seen, head
+
+
+def complete(repository: Path, looks: Sequence[Look]) -> list[Facts]:
+    """The facts with their commits, which are read in one call. GitError if one cannot be."""
+    found = commits.read(repository, {head for _, head in looks if head})
+    return [replace(seen, commit=found[head]) if head else seen for seen, head in looks]
 
 
 def unpushed(repository: Path, branch: str) -> list[tuple[str, str]]:
@@ -139,23 +148,6 @@ def _counts(heading: str | None) -> tuple[int | None, int | None]:
     return int(ahead), -int(behind)
 
 
-def _divergence(worktree: Path, trunk: str, commit: str) -> tuple[int | None, int | None]:
-    try:
-        return git.divergence(worktree, trunk, commit)
-    except GitError:
-        question = ("rev-parse", "--quiet", "--verify", f"{trunk}^{{commit}}")
-        if git.run(worktree, *question, accept=(0, 1)):
-            raise
-        return None, None
-
-
-def _commit(worktree: Path, commit: str) -> Commit:
-    layout = "--format=%s%x00%an%x00%ae%x00%ct"
-    question = ("rev-list", "--max-count=1", "--no-commit-header", "--encoding=UTF-8", layout, commit, "--")
-    subject, author, email, seconds = git.run(worktree, *question).split("\0")
-    return Commit(commit, subject, author, email, datetime.fromtimestamp(int(seconds), UTC))
-
-
 def _stashes(worktree: Path, branch: str | None) -> int:
     """How many stashes say that they were made on the branch: git writes it into their reflog."""
     made = (f"WIP on {branch or '(no branch)'}:", f"On {branch or '(no branch)'}:")
@@ -168,7 +160,7 @@ def _submodules(worktree: Path, entries: list[Entry]) -> tuple[str, ...]:
     changed = {entry.path for entry in entries if entry.is_submodule}
     for path, folder in _inside(worktree):
         if path not in changed:
-            inner = git.status(folder).entries
+            inner = uncommitted.status(folder).entries
             if inner or _submodules(folder, list(inner)):
                 changed.add(path)
     return tuple(sorted(changed))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from imi.worktrees import known_projects, layout
+from imi.worktrees import known_projects, layout, parallel
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import TRUNK, Worktree
 from imi.worktrees.names import KINDS
@@ -53,24 +53,22 @@ def is_subsequence(query: str, text: str) -> bool:
 def matches(query: str, places: Iterable[Place]) -> list[Path]:
     """The folders that fit the query best, by path: one is the answer, several are ambiguous."""
     query = query.lower().removesuffix("/")
-    there = sorted({place.path: place for place in places}.values(), key=lambda place: place.path)
-    found = ([place.path for place in there if rule(place, query)] for rule in RULES)
-    return next((fitting for fitting in found if fitting), [])
+    there = [*places]
+    found = ({place.path for place in there if rule(place, query)} for rule in RULES)
+    return sorted(next((fitting for fitting in found if fitting), ()))
 
 
 def here(start: Path) -> tuple[Path, list[Place]]:
     """The root of the project that `start` is in, and its places. Fails as layout.find does."""
-    project = layout.find(start)
-    known_projects.remember(project)
-    return project.root, places(project.root, project.worktrees)
+    location = layout.location(start)
+    known_projects.remember(location)
+    return location.root, places(location.root, location.worktrees)
 
 
 def everywhere() -> list[Place]:
     """The places of all projects that are known on this machine."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        return [place for found in threads.map(_of_project, known_projects.projects()) for place in found]
+    of_projects = parallel.run(_of_project, known_projects.projects(), AT_ONCE)
+    return [place for found in of_projects for place in found]
 
 
 def places(root: Path, worktrees: Iterable[Worktree]) -> list[Place]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from imi.worktrees import gitdirs, reasons
+from imi.worktrees import gitdirs, parallel, reasons
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.reasons import Ask, Standing
+
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ def candidates(
             return Candidate(each, None, (str(error),))
         return None if standing.never else Candidate(each, standing, tuple(against(standing)))
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        yield from filter(None, threads.map(read, project.worktrees))
+    yield from filter(None, parallel.run(read, project.worktrees, AT_ONCE))
 
 
 def useful(older_than: timedelta | None) -> Callable[[Standing], list[str]]:

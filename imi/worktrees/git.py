@@ -6,7 +6,7 @@ git is run without a shell, in a repository given by path, with NUL-separated po
 Nothing here writes, and nothing here starts a program that a repository names or sends git over any network:
 a clone is read before anybody has looked at it. File monitor and hooks are off and every protocol is refused,
 so a missing object is an error, never a fetch. Filters, which git has no switch for, are blanked one by one
-(`status`). A submodule is a repository of its own, with settings of its own: its work tree is read
+(uncommitted.py). A submodule is a repository of its own, with settings of its own: its work tree is read
 only where it is itself asked about.
 """
 
@@ -48,8 +48,6 @@ SETTINGS = (
     "safe.bareRepository=all",
     "merge.renormalize=false",
 )
-FILTERS = r"^filter\..*\.(clean|smudge|process|required)$"
-LATE = 2**32 - 1
 
 
 class GitError(Exception):
@@ -77,7 +75,8 @@ def run(
             [part.encode(errors="surrogateescape") for part in ("git", *settings, *arguments)],
             cwd=folder,
             env=inherited | ENVIRONMENT | ceiling | environment,
-            input=fed.encode(errors="surrogateescape"),
+            input=fed.encode(errors="surrogateescape") if fed else None,
+            stdin=None if fed else subprocess.DEVNULL,  # a pipe less
             capture_output=True,
             check=False,
         )
@@ -132,26 +131,24 @@ def remote_url(repository: Path, remote: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A reference and the commit it names. `worktree` is the folder that has the branch checked out; `target`
-    is what a symbolic reference points to, else empty."""
+    """A reference and the commit it names. `target` is what a symbolic reference points to, else empty."""
 
     name: str
     target: str
     commit: str
     committer_email: str
     subject: str
-    worktree: str | None
 
 
 def refs(repository: Path, *patterns: str) -> list[Ref]:
     """The references below the patterns (`refs/heads`, …), by name."""
-    fields = ("refname", "symref", "objectname", "committeremail", "contents:subject", "worktreepath")
+    fields = ("refname", "symref", "objectname", "committeremail", "contents:subject")
     layout = "".join(f"%({field})%00" for field in fields)
     found = []
     for line in run(repository, "for-each-ref", f"--format={layout}", *patterns).split("\0\n"):
         if line:
-            name, target, commit, email, subject, worktree = line.split("\0")
-            found.append(Ref(name, target, commit, email.strip("<>"), subject, worktree or None))
+            name, target, commit, email, subject = line.split("\0")
+            found.append(Ref(name, target, commit, email.strip("<>"), subject))
     return found
 
 
@@ -160,87 +157,3 @@ def reflog(repository: Path, name: str) -> list[tuple[str, str]]:
     question = ("log", "--walk-reflogs", "--no-show-signature", "--no-patch", "--format=%H %gs", name, "--")
     lines = run(repository, *question).split("\n")[:-1]
     return [(commit, said) for commit, _, said in (line.partition(" ") for line in lines)]
-
-
-def divergence(repository: Path, trunk: str, branch: str) -> tuple[int, int]:
-    """How many commits `branch` has that `trunk` has not, and the other way round: (ahead, behind)."""
-    counted = run(repository, "rev-list", "--left-right", "--count", f"{trunk}...{branch}", "--")
-    behind, ahead = counted.split()
-    return int(ahead), int(behind)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A file that differs from the commit. Two letters say how (index, work tree); `??` is untracked."""
-
-    letters: str
-    path: str
-    is_submodule: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What `git status` says: its headings (`branch.oid`, …) and its entries."""
-
-    headings: dict[str, str]
-    entries: tuple[Entry, ...]
-
-
-PATH_FIELD = {"1": 8, "2": 9, "u": 10}
-
-
-def status(worktree: Path, *headings: str) -> Status:
-    """How a worktree differs from its commit: what is staged, changed, in conflict, or new and not ignored. A
-    renamed file is one entry; so is a submodule where another commit than the recorded one is checked out.
-    `headings` are the options of git that ask for them.
-
-    A filter (git-lfs has one) is a program that a repository may name, and git-lfs runs others that it
-    names, so none runs, not even the user's own. What has a filter is therefore judged by size and times: a
-    file that was written again with the same content counts."""
-    filters = run(worktree, "config", "-z", "--name-only", "--get-regexp", FILTERS, accept=(0, 1))
-    blanked = tuple(dict.fromkeys(name for name in filters.split("\0") if name))
-    question = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty")
-    lines = iter(run(worktree, *question, *headings, blanked=blanked).split("\0"))
-    told: dict[str, str] = {}
-    entries: list[Entry] = []
-    for line in lines:
-        kind, _, rest = line.partition(" ")
-        if kind == "#":
-            name, _, value = rest.partition(" ")
-            told[name] = value
-        elif kind == "?":
-            entries.append(Entry("??", rest, False))
-        elif kind:
-            fields = line.split(" ", PATH_FIELD[kind])
-            entries.append(Entry(fields[1], fields[-1], fields[2].startswith("S")))
-        if kind == "2":
-            next(lines)  # a renamed file's old path
-    changed = [entry.path for entry in entries if entry.letters == ".M"]
-    wrong = _misjudged(worktree, changed, blanked) if blanked and changed else frozenset()
-    return Status(told, tuple(each for each in entries if each.letters != ".M" or each.path not in wrong))
-
-
-def uncommitted_files(worktree: Path) -> int:
-    """How many files of a worktree differ from its commit, as `status` says."""
-    return len(status(worktree).entries)
-
-
-def _misjudged(worktree: Path, changed: list[str], blanked: Sequence[str]) -> frozenset[str]:
-    """Which of the changed files have a filter, and the size and times that the index has. git compares
-    the content of a file as young as the index, which without its filter always differs; so it is asked again
-    about a copy of the index that is younger than all files."""
-    attributes = run(worktree, "check-attr", "-z", "--stdin", "filter", fed="\0".join(changed)).split("\0")
-    answers = zip(attributes[:-1:3], attributes[2::3], strict=True)  # path, "filter", value, …
-    filtered = {path for path, value in answers if value not in ("unspecified", "unset", "set")}
-    if not filtered:
-        return frozenset()
-    import shutil
-    from tempfile import TemporaryDirectory
-
-    index = run(worktree, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix("\n")
-    with TemporaryDirectory() as folder:
-        copy = shutil.copyfile(index, f"{folder}/index")
-        os.utime(copy, (LATE, LATE))
-        question = ("diff-files", "-z", "--name-only", "--ignore-submodules=dirty")
-        older = run(worktree, *question, blanked=blanked, GIT_INDEX_FILE=copy)
-    return frozenset(filtered.difference(older.split("\0")))

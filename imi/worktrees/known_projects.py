@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from imi.worktrees import spool
-from imi.worktrees.layout import Project
+from imi.worktrees.layout import Location, Project
 
 
 def projects() -> list[tuple[Path, Path]]:
@@ -27,7 +27,7 @@ def projects() -> list[tuple[Path, Path]]:
     return []
 
 
-def remember(project: Project) -> None:
+def remember(project: Project | Location) -> None:
     """Note that it is there."""
     met = (project.root, project.repository)
     if met in projects():

@@ -12,6 +12,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from imi import config
 from imi.worktrees import git, gitdirs, names, settings
@@ -54,6 +55,14 @@ class Worktree:
         return self.locked == gitdirs.INITIALIZING
 
 
+class Location(NamedTuple):
+    """Where a project is, and its worktrees, the repository's own first."""
+
+    root: Path
+    repository: Path
+    worktrees: list[Worktree]
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """A project on this disk. `repository` is git's common directory, `remote_name` and `remote` (its URL)
@@ -75,24 +84,33 @@ class Project:
 def find(start: Path) -> Project:
     """The project at IMI_REPO_ROOT if that is set, else the one that `start` is in. NoProjectError,
     PlainCloneError, config.ConfigError or GitError says why there is none."""
-    chosen = config.load().repo_root
-    if chosen is None:
-        return at(start)
-    try:
-        return at(chosen)
-    except LayoutError as error:
-        raise type(error)(f"IMI_REPO_ROOT: {error.message}", error.hint) from None
+    return describe(location(start))
 
 
 def at(start: Path) -> Project:
     """The project whose root `start` is, or that it is inside of."""
+    return describe(_location_at(start))
+
+
+def location(start: Path) -> Location:
+    """Where the project is that `find` would find. It fails as that, but for what only its settings say."""
+    chosen = config.load().repo_root
+    if chosen is None:
+        return _location_at(start)
+    try:
+        return _location_at(chosen)
+    except LayoutError as error:
+        raise type(error)(f"IMI_REPO_ROOT: {error.message}", error.hint) from None
+
+
+def _location_at(start: Path) -> Location:
     start = start.resolve()
     if not start.is_dir():
         raise NoProjectError(f"{start} is not a folder that is there")
     for folder in (start, *start.parents):
         inside = _way_in(folder)
         if inside is not None:
-            return _project(_repository(inside))
+            return _location_of(_repository(inside))
     raise NoProjectError(f"{start} is in no project", "make one: imi init URL; or go into one: imi go NAME")
 
 
@@ -135,7 +153,7 @@ def _is_bare(folder: Path) -> bool:
         return False
 
 
-def _project(repository: Path) -> Project:
+def _location_of(repository: Path) -> Location:
     found = worktrees(repository)
     main = found[0]
     trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
@@ -145,11 +163,12 @@ def _project(repository: Path) -> Project:
         root = repository if any(each.path.parent == repository for each in found[1:]) else repository.parent
     else:
         raise PlainCloneError(main.path)
-    return describe(repository, root, found)
+    return Location(root, repository, found)
 
 
-def describe(repository: Path, root: Path, found: list[Worktree]) -> Project:
+def describe(where: Location) -> Project:
     """The project of a repository whose root and worktrees are known."""
+    root, repository, found = where
     trunks = [each for each in found if each.path.name.startswith(TRUNK) and not each.prunable]
     chosen = settings.load().git_settings
     urls = git.remotes(repository)

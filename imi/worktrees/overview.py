@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imi.worktrees import gitdirs, present, report
+from imi.worktrees.facts import Facts
 from imi.worktrees.layout import Project, Worktree
 
 FEW = 32
@@ -91,10 +92,9 @@ def rows(
     made += [unknown(place, is_asked) for path, place in there.items() if path not in told]
     blank = [row for row in made if row["observed_at"] is None and _place(row, there)]
     chosen = blank[:FEW] if is_asked else blank
-    wanted = [there[row["path"]] for row in chosen]
-    read = present.read_all([(project, worktree.path) for project, worktree in wanted])
-    for row, found in zip(chosen, read, strict=True):
-        if found:
+    read = _read(there[row["path"]] for row in chosen)
+    for row in chosen:
+        if found := read.get(there[row["path"]][1].path):
             now = present.document(found)
             committed = found.commit and found.commit.committed_at.isoformat()
             row["changed_at"] = row["changed_at"] or committed
@@ -102,6 +102,13 @@ def rows(
     made.sort(key=lambda row: row["name"])
     made.sort(key=lambda row: (row["state"] == "trunk", row["changed_at"] or ""), reverse=True)
     return made
+
+
+def _read(wanted: Iterable[Place]) -> dict[Path, Facts]:
+    projects: dict[Path, tuple[Project, list[Path]]] = {}
+    for project, worktree in wanted:
+        projects.setdefault(project.repository, (project, []))[1].append(worktree.path)
+    return {path: found for each in projects.values() for path, found in present.read_all(*each).items()}
 
 
 def _is_whole(path: str) -> bool:

@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import facts, sync, trunk
-from imi.worktrees.facts import Facts
+from imi.worktrees import facts, gitdirs, parallel, sync, trunk, uncommitted
+from imi.worktrees.facts import Facts, Look
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
+from imi.worktrees.parallel import Progress, quietly
 
 AT_ONCE = 4
 
 
 def read(project: Project, folder: Path) -> Facts:
     """The facts of one worktree, sync's links left out. GitError says why there are none."""
-    return facts.read(folder, trunk.ref(project), sync.linked(project, folder))
+    return facts.read(folder, trunk.tip(project), sync.linked(project, folder))
 
 
-def read_all(wanted: Sequence[tuple[Project, Path]]) -> Iterator[Facts | None]:
-    """The facts of many, in their order; None for one that cannot be read, whose next reader says why."""
-    from concurrent.futures import ThreadPoolExecutor
+def read_all(project: Project, folders: Sequence[Path], progress: Progress = quietly) -> dict[Path, Facts]:
+    """The facts of many worktrees of a project, of those that can be read: the next reader of another says
+    why not."""
+    try:
+        links, tip = sync.links_of(project), trunk.tip(project)
+        blanked = uncommitted.shared_filters(project.repository)
+    except GitError:
+        return {}
 
-    trunks = {project.root: trunk.ref(project) for project, _ in wanted}
-
-    def one(project: Project, folder: Path) -> Facts | None:
+    def look(folder: Path) -> Look | None:
+        found = gitdirs.find(str(folder))
+        # another's clone may lie there, with filters of its own
+        is_ours = found is not None and Path(found.common) == project.repository
         try:
-            return facts.read(folder, trunks[project.root], sync.linked(project, folder))
+            return facts.look(folder, tip, links(folder), blanked if is_ours else None)
         except GitError:
             return None
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        yield from threads.map(one, *zip(*wanted, strict=True)) if wanted else ()
+    looks = []
+    for done, found in enumerate(parallel.run(look, folders, AT_ONCE)):
+        progress("reading worktrees", done, len(folders))
+        if found:
+            looks.append(found)
+    return {each.worktree: each for each in _complete(project, looks)}
+
+
+def _complete(project: Project, looks: list[Look]) -> list[Facts]:
+    """The facts of all but those whose commit cannot be read, which are found by halves."""
+    try:
+        return facts.complete(project.repository, looks)
+    except GitError:
+        if len(looks) < 2:
+            return []
+        middle = len(looks) // 2
+        return _complete(project, looks[:middle]) + _complete(project, looks[middle:])
 
 
 def status(read: Facts) -> str:

@@ -13,6 +13,7 @@ from imi.cli.client import Api
 from imi.cli.outcome import UNREACHABLE, Failure
 from imi.worktrees import facts, git, gitdirs, merged, registry, sync, trunk, unseen
 from imi.worktrees.facts import Facts
+from imi.worktrees.git import Ref
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.merged import Verdict
 from imi.worktrees.trunk import HEADS
@@ -114,7 +115,7 @@ def of(
     path = worktree.path
     trunks = trunk.refs(project)
     links = sync.linked(project, path)
-    now = facts.read(path, trunks[0] if trunks else HEADS + project.trunk, links)
+    now = facts.read(path, trunks[0].commit if trunks else None, links)
     branch = now.branch or _begun_on(path)
     tips = {ref.name: ref.commit for ref in git.refs(project.repository, HEADS + branch)} if branch else {}
     tip = tips.get(f"{HEADS}{branch}")
@@ -145,12 +146,12 @@ def of(
     return Standing(now, branch, tip, verdict, known, _never(project, worktree, now), tuple(reasons), notes)
 
 
-def _judge(repository: Path, branch: str | None, trunks: list[str], merged_at: datetime | None) -> Verdict:
+def _judge(repository: Path, branch: str | None, trunks: list[Ref], merged_at: datetime | None) -> Verdict:
     verdict = Verdict("open")
     for each in trunks if branch else []:
         assert branch
-        is_link_merged = merged_at is not None and _is_older(repository, branch, each, merged_at)
-        verdict = merged.judge(repository, branch, each, is_link_merged=is_link_merged)
+        is_link_merged = merged_at is not None and _is_older(repository, branch, each.name, merged_at)
+        verdict = merged.judge(repository, branch, each.name, is_link_merged=is_link_merged)
         if verdict.state != "open":
             break
     return verdict

@@ -112,10 +112,11 @@ def _complete(found: Repaired, half: Worktree) -> None:
 
 def _branch_for(project: Project, folder: Path) -> str | None:
     """The one branch that is checked out nowhere and whose folder this would be."""
+    held = {each.branch for each in layout.worktrees(project.repository)}
     found = [
         name
         for ref in git.refs(project.repository, "refs/heads")
-        if ref.worktree is None and (name := ref.name.removeprefix("refs/heads/"))
+        if (name := ref.name.removeprefix("refs/heads/")) not in held
         if name.replace("/", "-") == folder.name
     ]
     return found[0] if len(found) == 1 else None

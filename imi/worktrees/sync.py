@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -59,14 +59,22 @@ class Synced:
 
 def linked(project: Project, worktree: Path) -> frozenset[str]:
     """Which of the configured files are links of sync in this worktree; git's facts leave them out."""
-    chosen, found = settings.load(), set()
-    worktree, homes = worktree.resolve(), _homes(project, chosen)
+    return links_of(project)(worktree)
+
+
+def links_of(project: Project) -> Callable[[Path], frozenset[str]]:
+    """A function that tells it of any worktree of a project: the settings are read once."""
+    chosen, names = settings.load(), []
+    homes = _homes(project, chosen)
     for entry in chosen.symlink_files:
         with suppress(RefusedError):
-            name = _checked(entry)
-            if _is_ours(worktree / name, homes, name):
-                found.add(name)
-    return frozenset(found)
+            names.append(_checked(entry))
+
+    def find(worktree: Path) -> frozenset[str]:
+        root = worktree.resolve()
+        return frozenset(name for name in names if _is_ours(root / name, homes, name))
+
+    return find
 
 
 def sources(chosen: settings.SyncSettings) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imi.worktrees import git
+from imi.worktrees import commits, git
 from imi.worktrees.git import Ref
 from imi.worktrees.layout import Project
 
@@ -17,17 +17,17 @@ def newest(repository: Path, own: Ref | None, theirs: Ref | None) -> list[Ref]:
     missed."""
     if not own or not theirs or own.commit == theirs.commit:
         return [each for each in (theirs, own) if each][:1]
-    ahead, behind = git.divergence(repository, theirs.commit, own.commit)
+    ahead, behind = commits.divergence(repository, theirs.commit, own.commit)
     return [theirs] if not ahead else [own] if not behind else [theirs, own]
 
 
-def refs(project: Project) -> list[str]:
+def refs(project: Project) -> list[Ref]:
     """The references of the trunk that is newest; none before the first commit."""
     own, theirs = HEADS + project.trunk, f"refs/remotes/{project.remote_name}/{project.trunk}"
     there = {ref.name: ref for ref in git.refs(project.repository, theirs, own)}
-    return [ref.name for ref in newest(project.repository, there.get(own), there.get(theirs))]
+    return newest(project.repository, there.get(own), there.get(theirs))
 
 
-def ref(project: Project) -> str:
-    """The one that worktrees are compared with."""
-    return next(iter(refs(project)), HEADS + project.trunk)
+def tip(project: Project) -> str | None:
+    """The commit that worktrees are compared with; None before the first."""
+    return next((ref.commit for ref in refs(project)), None)

@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from imi.worktrees import git
-from imi.worktrees.git import FILTERS
+from imi.worktrees import git, uncommitted
 
 FLAGS = ("--no-assume-unchanged", "--no-skip-worktree")
 
@@ -23,8 +22,7 @@ def files(worktree: Path, links: frozenset[str] = frozenset()) -> list[str]:
     if not there:
         return []
     index = git.run(worktree, "rev-parse", "--path-format=absolute", "--git-path", "index").removesuffix("\n")
-    filters = git.run(worktree, "config", "-z", "--name-only", "--get-regexp", FILTERS, accept=(0, 1))
-    blanked = tuple(dict.fromkeys(name for name in filters.split("\0") if name))
+    blanked = uncommitted.filters(worktree)
     question = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=dirty")
     with TemporaryDirectory() as folder:
         copy = shutil.copyfile(index, f"{folder}/index")

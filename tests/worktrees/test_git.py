@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from imi.worktrees import commits, uncommitted
 from imi.worktrees import git as ask
 from imi.worktrees.git import GitError
+from imi.worktrees.layout import worktrees
 from tests.repositories import EMAIL, Git
 
 
@@ -24,14 +26,14 @@ def test_uncommitted_counts_each_file_once(git: Git, clone: Path) -> None:
     (clone / ".gitignore").write_text("*.log\n")
     (clone / "x.log").touch()
     listed = git(clone, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").split("\0")
-    assert ask.uncommitted_files(clone) == 6
+    assert uncommitted.count(clone) == 6
     assert len([entry for entry in listed if entry]) == 7, "a rename without -M is two entries"
 
 
 def test_uncommitted_sees_untracked_files_whatever_the_repository_says(git: Git, clone: Path) -> None:
     git(clone, "config", "status.showUntrackedFiles", "no")
     (clone / "new").touch()
-    assert ask.uncommitted_files(clone) == 1
+    assert uncommitted.count(clone) == 1
 
 
 def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
@@ -40,7 +42,7 @@ def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
     git.commit(clone, "b")
     git(clone, "switch", "-q", "main")
     git.commit(clone, "c")
-    assert ask.divergence(clone, "main", "side") == (2, 1)
+    assert commits.divergence(clone, "main", "side") == (2, 1)
 
 
 def test_a_name_cannot_pass_for_an_option(git: Git, clone: Path) -> None:
@@ -48,7 +50,7 @@ def test_a_name_cannot_pass_for_an_option(git: Git, clone: Path) -> None:
     git(clone, "update-ref", "refs/heads/--output=here", commit)
     names = [ref.name for ref in ask.refs(clone, "refs/heads")]
     assert names == ["refs/heads/--output=here", "refs/heads/main"]
-    assert ask.divergence(clone, "refs/heads/main", "refs/heads/--output=here") == (0, 0)
+    assert commits.divergence(clone, "refs/heads/main", "refs/heads/--output=here") == (0, 0)
     assert not list(clone.glob("here*"))
 
 
@@ -59,14 +61,14 @@ def test_refs_survive_hostile_subjects_and_paths(git: Git, clone: Path, tmp_path
     main, side = ask.refs(clone, "refs/heads")
     assert main.subject == side.subject == "\x1b[2J subject%00"
     assert main.committer_email == EMAIL
-    assert (main.worktree, side.worktree) == (str(clone), str(folder))
+    assert {each.branch: each.path for each in worktrees(clone)} == {"main": clone, "side": folder}
 
 
 def test_text_that_is_not_utf8_keeps_its_bytes(git: Git, clone: Path, tmp_path: Path) -> None:
     folder = Path(str(tmp_path) + "/\udcff")
     git(clone, "worktree", "add", "-q", "-b", "side", str(folder))
-    assert ask.refs(clone, "refs/heads/side")[0].worktree == str(folder)
-    assert ask.uncommitted_files(folder) == 0
+    assert worktrees(clone)[1].path == folder
+    assert uncommitted.count(folder) == 0
 
 
 def test_a_hooks_environment_does_not_redirect(
@@ -76,7 +78,7 @@ def test_a_hooks_environment_does_not_redirect(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "origin.git"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
     assert ask.common_dir(clone) == clone / ".git"
-    assert ask.uncommitted_files(clone) == 1
+    assert uncommitted.count(clone) == 1
 
 
 def test_a_repositorys_settings_start_no_program(git: Git, clone: Path, tmp_path: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_repositorys_settings_start_no_program(git: Git, clone: Path, tmp_path
     program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     program.chmod(0o755)
     git(clone, "config", "core.fsmonitor", str(program))
-    ask.uncommitted_files(clone)
+    uncommitted.count(clone)
     ask.refs(clone, "refs/heads")
     assert not (tmp_path / "ran").exists()
 
@@ -92,7 +94,7 @@ def test_a_repositorys_settings_start_no_program(git: Git, clone: Path, tmp_path
 def test_reading_writes_nothing(git: Git, clone: Path) -> None:
     (clone / "README").touch()
     before = (clone / ".git/index").read_bytes()
-    ask.uncommitted_files(clone)
+    uncommitted.count(clone)
     assert (clone / ".git/index").read_bytes() == before
 
 

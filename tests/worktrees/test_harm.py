@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imi.worktrees import clones
+from imi.worktrees import clones, layout, present, uncommitted
 from imi.worktrees import git as ask
+from imi.worktrees.layout import Project
 from tests.repositories import Git
 
 Arm = Callable[[Git, Path, str], None]
@@ -138,6 +140,65 @@ def test_no_door_is_open(git: Git, clone: Path, program: str, ran: Path, arm: Ar
     assert not ran.exists()
 
 
+def filter_on_another_branch(git: Git, clone: Path, program: str) -> None:
+    filtered()(git, clone, program)
+    (clone / ".git/config").rename(clone / ".git/more")
+    (clone / ".git/config").write_text('[core]\nbare = false\n[includeIf "onbranch:other"]\npath = more\n')
+
+
+def filter_of_another_worktree(git: Git, clone: Path, program: str) -> None:
+    git(clone, "config", "extensions.worktreeConfig", "true")
+    configure(clone / ".git/worktrees/other/config.worktree", f'[filter "x"]\nclean = "{program}"')
+    configure(clone / ".git/info/attributes", "README filter=x")
+
+
+def project(clone: Path) -> Project:
+    """What a clone that is not in the layout would be as one."""
+    return layout.describe(layout.Location(clone.parent, clone / ".git", layout.worktrees(clone / ".git")))
+
+
+OTHERS = {"filter on another branch": filter_on_another_branch, "of another": filter_of_another_worktree}
+
+
+@pytest.mark.parametrize("arm", (DOORS | OTHERS).values(), ids=(DOORS | OTHERS).keys())
+def test_no_door_is_open_where_many_are_read(
+    git: Git, clone: Path, program: str, ran: Path, arm: Arm, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    git(clone, "worktree", "add", "-q", "-b", "other", str(other))
+    arm(git, clone, program)
+    for folder in (clone, other):
+        os.utime(folder / "README", (1, 1))
+    ran.unlink(missing_ok=True)
+    present.read_all(project(clone), [other, clone])
+    assert not ran.exists()
+
+
+def test_a_clone_in_the_place_of_a_worktree_is_read_as_its_own(
+    git: Git, clone: Path, program: str, ran: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    git(clone, "worktree", "add", "-q", "-b", "other", str(other))
+    shutil.rmtree(other)
+    git(tmp_path, "clone", "-q", str(clone), str(other))
+    filtered()(git, other, program)
+    os.utime(other / "README", (1, 1))
+    ran.unlink(missing_ok=True)
+    present.read_all(project(clone), [clone, other])
+    assert not ran.exists()
+
+
+def test_one_worktree_whose_commit_is_missing_hides_no_other(git: Git, clone: Path, tmp_path: Path) -> None:
+    other, third = tmp_path / "other", tmp_path / "third"
+    for folder in (other, third):
+        git(clone, "worktree", "add", "-q", "-b", folder.name, str(folder))
+        git.commit(folder, folder.name)
+    lost = git(third, "rev-parse", "HEAD")
+    (clone / ".git/objects" / lost[:2] / lost[2:]).unlink()
+    read = present.read_all(project(clone), [clone, third, tmp_path / "gone", other])
+    assert {path: (each.ahead, each.behind) for path, each in read.items()} == {clone: (0, 0), other: (1, 0)}
+
+
 def bring_along(git: Git, folder: Path, program: str) -> Path:
     """Write what looks like a bare repository and is fit to be committed."""
     git.origin(folder)
@@ -192,15 +253,15 @@ class TestFilters:
         os.utime(file.parent / ".git/index", ns=(moment, moment))
 
     def test_untouched_is_clean_however_young(self, clone: Path, stored: Path) -> None:
-        assert ask.uncommitted_files(clone) == 0
+        assert uncommitted.count(clone) == 0
         self.as_young_as_its_index(stored)
-        assert ask.uncommitted_files(clone) == 0
+        assert uncommitted.count(clone) == 0
 
     def test_changed_counts_however_young(self, git: Git, clone: Path, stored: Path) -> None:
         stored.write_text("other text")
-        assert ask.uncommitted_files(clone) == 1
+        assert uncommitted.count(clone) == 1
         self.as_young_as_its_index(stored)
-        assert ask.uncommitted_files(clone) == 1
+        assert uncommitted.count(clone) == 1
 
     def test_other_files_are_judged_by_content(self, clone: Path, stored: Path) -> None:
         """The same size and times, in a file as young as the index: only its content tells."""
@@ -209,7 +270,7 @@ class TestFilters:
         index = (clone / ".git/index").stat().st_mtime_ns
         readme.write_text("EMDAER")
         os.utime(readme, ns=(index, index))
-        assert ask.uncommitted_files(clone) == 1
+        assert uncommitted.count(clone) == 1
 
 
 def test_a_submodule_counts_where_another_commit_is_checked_out(
@@ -219,9 +280,9 @@ def test_a_submodule_counts_where_another_commit_is_checked_out(
     (clone / "sub/README").write_text("changed")
     ran.unlink(missing_ok=True)
     (clone / "sub/.git-away").unlink()
-    assert ask.uncommitted_files(clone) == 0, "what is in it is its own"
+    assert uncommitted.count(clone) == 0, "what is in it is its own"
     git(clone / "sub", "-c", "filter.sub.clean=", "commit", "-q", "-a", "-m", "Go on")
-    assert ask.uncommitted_files(clone) == 1
+    assert uncommitted.count(clone) == 1
 
 
 def test_a_user_who_allows_no_bare_repository_can_read_clones(
