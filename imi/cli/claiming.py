@@ -55,7 +55,8 @@ def work_item(api: Api, project: Project, worktree: Worktree) -> tuple[str, list
     row = registry.worktree(api, worktree.path)
     if row is None or row["work_item_id"] is None:
         what = "has no work item" if row else "is not known to the server"
-        raise Failure("NOT_FOUND", f"{name} {what}", "register it, on a branch: imi reconcile", NOT_FOUND)
+        hint = "; ".join([*notes, "register it, on a branch: imi reconcile"])
+        raise Failure("NOT_FOUND", f"{name} {what}", hint, NOT_FOUND)
     return str(row["work_item_id"]), notes
 
 

@@ -164,7 +164,7 @@ def _spool() -> Iterator[Finding]:
         yield Finding("reports", "failed", f"cannot write to {there}", "give yourself the right to")
     elif waiting:
         oldest = datetime.fromtimestamp(waiting[0].stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-        detail = f"{len(waiting)} wait for the server, the oldest since {oldest}"
+        detail = f"{spool.count()} wait for the server, the oldest since {oldest}"
         yield Finding("reports", "warning", detail, "imi reconcile delivers them when it answers")
     else:
         yield Finding("reports", "ok", "none waits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -43,11 +44,12 @@ class Local:
 
     def _connection(self) -> HTTPConnection:
         """An open connection: one that is idle and that the server has not closed, else a new one."""
-        while self.idle:
-            kept = self.idle.pop()
-            if kept.sock and not _has_ended(kept):
-                return kept
-            kept.close()
+        with suppress(IndexError):  # another thread may take the last one between a look and this
+            while True:
+                kept = self.idle.pop()
+                if kept.sock and not _has_ended(kept):
+                    return kept
+                kept.close()
         made = HTTPConnection(self.host, self.port, timeout=CONNECT)
         made.connect()
         made.sock.settimeout(ANSWER)

@@ -104,9 +104,7 @@ def _run(api: Api, project: Project, notes: list[str]) -> dict[str, Any]:
         compared = [*reconcile.compare(found, *known)]
         same = {(each.action, text(each.path)) for each in compared}
         steps = [each for each in steps if (each.action, text(each.path)) not in same] + compared
-    reports = [each for step in steps for each in step.reports]
-    if is_told:
-        reports += _states(api, project, steps)
+    reports = _reports(api, project, steps, is_told)
     told = True
     if reports:
         kept, news = delivery.tell_all(api, reports)
@@ -135,15 +133,21 @@ def _known(api: Api, project: Project) -> tuple[str | None, list[dict[str, Any]]
     return (registered["id"] if registered else None), [*registry.worktrees(api)]
 
 
-def _states(api: Api, project: Project, steps: list[Step]) -> list[tuple[str, dict[str, Any]]]:
-    """How the worktrees stand that were found, moved or completed, as reports."""
-    paths = {each.path for each in steps if each.branch and each.action in CHANGED}
+def _reports(
+    api: Api, project: Project, steps: list[Step], is_told: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """What the steps report, and how the worktrees stand that were found, moved or completed."""
+    paths = {each.path for each in steps if each.branch and each.action in CHANGED} if is_told else set()
+    read = present.read_all(project, sorted(paths), api.bar.show)
+    seen = {path: each for path, each in read.items() if each.branch}
     reports = []
-    for done, read in enumerate(present.read_all([(project, path) for path in sorted(paths)])):
-        api.bar.show("reading worktrees", done, len(paths))
-        if read and read.branch:
-            reports.append(("git_state", report.git_state_body(project, read)))
-    return reports
+    for step in steps:
+        for kind, body in step.reports:
+            if kind == "worktree" and step.path in seen and seen[step.path].branch == step.branch:
+                work = body["worktree"]["work"] | {"git_state": report.git_state(seen.pop(step.path))}
+                body = body | {"worktree": body["worktree"] | {"work": work}}
+            reports.append((kind, body))
+    return reports + [("git_state", report.git_state_body(project, each)) for each in seen.values()]
 
 
 def _document(step: Step) -> dict[str, Any]:

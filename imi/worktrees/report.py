@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from imi.worktrees.spool import Report
 
 NAMELESS = "the server was not told: without a remote (git remote add origin URL) it has no name"
+LONGEST = 65536
+"""Characters of a commit's subject that the server takes."""
 Send = Callable[[str, str, Any], Any]
 """Sends one request of a report: method, path below /api/v1, body (of a GET its query); answers the data."""
 
 
 def text(path: str | Path) -> str:
-    """A path, or a name in it, as JSON can hold it: bytes that are not UTF-8 become a mark."""
+    """A path, or a text of git, as JSON can hold it: bytes that are not UTF-8 become a mark."""
     return os.fsencode(path).decode(errors="replace")
 
 
@@ -44,36 +46,42 @@ def worktree_body(
     ticket: str | None = None,
     **work: Any,
 ) -> dict[str, Any]:
-    """`worktree`: a folder holds a branch. `work` (source, owner_id) is of the work item, if that is new;
-    without a branch there is none."""
+    """`worktree`: a folder holds a branch. `work` (source, owner_id) is of the work item; without a branch
+    there is none."""
     source = {"type": "plane_ticket", "ref": ticket} if ticket else {"type": "manual"}
+    work = {"work_type": work_type, "source": source} | work
+    work |= {"plane_ticket_id": ticket} if ticket else {}
+    worktree = {
+        "name": text(path.name),
+        "path": text(path),
+        "host": socket.gethostname(),
+        "branch_name": branch,
+    }
     return {
         "project": project_body(project),
-        "work": {
-            "branch_name": branch,
-            "work_type": work_type,
-            "source": source,
-            "worktree_path": text(path),
-            "host": socket.gethostname(),
-        }
-        | work,
-        "name": text(path.name),
-        "ticket": ticket,
+        "worktree": worktree | ({"work": work} if branch else {}),
     }
 
 
-def git_state_body(project: Project, facts: Facts) -> dict[str, Any]:
-    """`git_state`: how a worktree stood at facts.observed_at. Its head must be on a branch."""
+def git_state(facts: Facts) -> dict[str, Any]:
+    """How a worktree stood at facts.observed_at, as the API takes it."""
     body: dict[str, Any] = {
-        "branch_name": facts.branch,
         "uncommitted_files_count": facts.dirty + facts.untracked,
         "observed_at": facts.observed_at.isoformat(),
     }
     if facts.ahead is not None:
         body |= {"ahead_of_trunk": facts.ahead, "behind_trunk": facts.behind}
     if facts.commit:
-        body |= {"last_commit_hash": facts.commit.hash, "last_commit_message": facts.commit.subject}
-    return {"remote": project.remote, "state": body}
+        body |= {
+            "last_commit_hash": facts.commit.hash,
+            "last_commit_message": text(facts.commit.subject)[:LONGEST],
+        }
+    return body
+
+
+def git_state_body(project: Project, facts: Facts) -> dict[str, Any]:
+    """`git_state`: how a worktree stood. Its head must be on a branch."""
+    return {"remote": project.remote, "git_state": {"branch_name": facts.branch} | git_state(facts)}
 
 
 def removed_body(project: Project, path: Path, completion: dict[str, Any] | None) -> dict[str, Any]:
@@ -109,30 +117,14 @@ def _project(send: Send, report: Report) -> dict[str, Any]:
 
 
 def _worktree(send: Send, report: Report) -> dict[str, Any]:
-    body = report.body
-    project_id = send("POST", "/projects", body["project"])["id"]
-    work = body["work"]
-    item_id = None
-    try:
-        if work["branch_name"]:
-            item_id = send("POST", "/work", {"project_id": project_id} | work)["id"]
-    except Failure as failure:
-        if "work_item_id" not in failure.params:
-            raise
-        item_id = failure.params["work_item_id"]  # the branch's item, which goes on
-    worktree = {
+    project_id = send("POST", "/projects", report.body["project"])["id"]
+    body = {"project_id": project_id, "metadata": {"observed_at": report.at}} | report.body["worktree"]
+    worktree = send("POST", "/worktrees", body)
+    return {
         "project_id": project_id,
-        "work_item_id": item_id,
-        "name": body["name"],
-        "path": work["worktree_path"],
-        "host": work["host"],
-        "branch_name": work["branch_name"],
-        "metadata": {"observed_at": report.at},
+        "work_item_id": worktree["work_item_id"],
+        "worktree_id": worktree["id"],
     }
-    worktree_id = send("POST", "/worktrees", worktree)["id"]
-    if body["ticket"]:
-        send("POST", "/links/ticket", {"work_item_id": item_id, "plane_ticket_id": body["ticket"]})
-    return {"project_id": project_id, "work_item_id": item_id, "worktree_id": worktree_id}
 
 
 def _git_state(send: Send, report: Report) -> dict[str, Any]:
@@ -141,7 +133,7 @@ def _git_state(send: Send, report: Report) -> dict[str, Any]:
     if not project_id:
         return {}
     try:
-        item = send("PATCH", "/work/git-state", {"project_id": project_id} | body["state"])
+        item = send("PATCH", "/work/git-state", {"project_id": project_id} | body["git_state"])
     except Failure as failure:
         if failure.exit_code != NOT_FOUND:
             raise
@@ -223,6 +215,13 @@ def _there(send: Send, report: Report) -> dict[str, Any] | None:
     if report.at < observed_at <= datetime.now(UTC).isoformat():
         return None
     return dict(found[0])
+
+
+def branch(report: Report) -> str | None:
+    """The branch of a report that may be sent beside those of other branches; None: it goes alone."""
+    part = report.body.get(report.kind)
+    named = part.get("branch_name") if isinstance(part, dict) else None
+    return named if isinstance(named, str) else None
 
 
 KINDS: dict[str, Callable[[Send, Report], dict[str, Any]]] = {

@@ -97,7 +97,7 @@ class Reporter:
         """After the last batch: keep what the server has not heard, and say so."""
         for root in self.untold & self.roster.watched.keys():
             self.git_state(root)
-        if self.reports() and (kept := len(spool.waiting())):
+        if self.reports() and (kept := spool.count()):
             self.say(f"{kept} report{'s wait' if kept > 1 else ' waits'} for the server")
 
     def _activities(self, watched: Watched, branch: str, batch: list[Activity]) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class Reporter:
     def _tell(self, watched: Watched, seen: Facts, told: list[tuple[str, dict[str, Any]]]) -> None:
         if time.monotonic() > self.end:
             for kind, body in told:
-                spool.put(spool.made(self.api.actor, kind, body))
+                spool.put([spool.made(self.api.actor, kind, body)])
             return
         with self.lock:
             answers, notes = delivery.tell_all(self.api, told)

@@ -1,7 +1,8 @@
-"""Reports that the server has not had yet: one file each, in the order they were made.
+"""Reports that the server has not had yet: a file for what was told at once, in the order they were made.
 
-A report is written here and flushed to the disk before it is sent, and taken away after the server's answer,
-so that a kill at any moment loses none. Sent twice it counts once: its UUID is the Idempotency-Key.
+Reports are written here and flushed to the disk before they are sent, and taken away after the server's
+answers to all of a file, so that a kill at any moment loses none. Sent twice one counts once: its UUID is the
+Idempotency-Key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -50,13 +51,11 @@ def folder() -> Path:
     return state() / "spool"
 
 
-def put(report: Report) -> Path:
-    """Keep a report; it is on the disk when this returns. OSError if it cannot be."""
+def put(reports: Sequence[Report]) -> None:
+    """Keep reports, at least one; they are on the disk when this returns. OSError if they cannot be."""
     home = folder()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = home / f"{time.time_ns():020}-{report.id}.json"
-    disk.write(file, file.with_suffix(".new"), asdict(report))
-    return file
+    _write(home / f"{time.time_ns():020}-{reports[0].id}.json", reports)
 
 
 def waiting() -> list[Path]:
@@ -64,28 +63,54 @@ def waiting() -> list[Path]:
     return sorted(folder().glob("*.json"))
 
 
-def read(file: Path) -> Report:
-    """The report in a file. ValueError if it is none."""
+def count() -> int:
+    """How many reports wait; a file that holds none counts as one."""
+    total = 0
+    for file in waiting():
+        try:
+            total += len(read(file))
+        except (ValueError, OSError):
+            total += 1
+    return total
+
+
+def read(file: Path) -> list[Report]:
+    """The reports in a file, in the order they were made. ValueError if it holds anything else."""
     try:
-        report = Report(**json.loads(file.read_bytes() if file.is_file() else b""))
-    except (TypeError, RecursionError):
-        raise ValueError(f"{file} is no report") from None
-    texts = (report.id, report.at, report.actor, report.kind)
+        reports = [Report(**each) for each in json.loads(file.read_bytes() if file.is_file() else b"")]
+        for each in reports:
+            _check(each)
+    except (TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{file} holds no reports") from None
+    return reports
+
+
+def _check(report: Report) -> None:
+    uuid.UUID(report.id)
+    texts = (report.at, report.actor, report.kind)
     if not isinstance(report.body, dict) or not all(isinstance(each, str) for each in texts):
-        raise ValueError(f"{file} is no report")
-    return report
+        raise ValueError(f"{report.id} is no report")
 
 
-def done(file: Path) -> None:
-    """Take a report away: the server has it."""
-    file.unlink(missing_ok=True)
+def leave(file: Path, reports: Sequence[Report]) -> None:
+    """Leave only these of a file's reports in it; without any it goes."""
+    if reports:
+        _write(file, reports)
+    else:
+        file.unlink(missing_ok=True)
 
 
-def refuse(file: Path) -> Path:
-    """Lay aside a report that the server will never take."""
-    aside = file.with_suffix(".refused")
-    file.rename(aside)
+def refuse(file: Path, report: Report | None = None) -> Path:
+    """Lay aside a file that holds no reports, or the one of its reports that the server will never take."""
+    if report is None or len(read(file)) == 1:
+        return file.rename(file.with_suffix(".refused"))
+    aside = file.with_name(f"{file.stem.partition('-')[0]}-{report.id}.refused")
+    _write(aside, [report])
     return aside
+
+
+def _write(file: Path, reports: Sequence[Report]) -> None:
+    disk.write(file, file.with_suffix(".new"), [asdict(each) for each in reports])
 
 
 @contextmanager

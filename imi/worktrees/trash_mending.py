@@ -200,7 +200,7 @@ def restored_id(entry: Entry) -> str:
 
 def _put(made: spool.Report) -> list[str]:
     try:
-        spool.put(made)
+        spool.put([made])
     except OSError as error:
         return [f"the server was not told: cannot write to {spool.folder()}: {error.strerror}"]
     return []

@@ -154,7 +154,8 @@ def test_settings_that_cannot_be_read(
 
 
 def test_reports_that_wait_or_were_refused(imi: Imi, live: Live) -> None:
-    file = spool.put(spool.made("ada", "project", {}))
+    spool.put([spool.made("ada", "project", {})])
+    (file,) = spool.waiting()
     assert "1 wait" in found(imi)["reports"]["detail"]
     assert file.exists(), "doctor changes nothing"
     aside = spool.refuse(file)

@@ -379,7 +379,7 @@ def test_without_a_server_the_end_keeps_what_the_next_command_delivers_once(
         (root / "feat-login/offline").write_text("x")
         running.until(lambda: any("offline" in line for line in running.said))
         running.end()  # before the batch was due
-    kept = len(spool.waiting())
+    kept = spool.count()
     assert any(line.startswith(f"{kept} report") for line in running.errors)
     imi("feat", "login")
     assert spool.waiting() == []

@@ -109,10 +109,10 @@ def test_offline_git_is_repaired_and_the_server_hears_of_it_later(
     assert len(ran.err.splitlines()) == 1 and "kept for the next command" in ran.err
     assert sorted(line.split()[0] for line in ran.lines[1:]) == ["moved", "retired"]
     assert git(root / "elsewhere", "status", "--porcelain") == ""
-    kept = len(spool.waiting())
+    kept = spool.count()
     assert kept == 3, "removed, moved, and how the moved one stands"
     ran = imi("reconcile")
-    assert ran.out == "nothing to do\n" and len(spool.waiting()) == kept
+    assert ran.out == "nothing to do\n" and spool.count() == kept
     monkeypatch.setenv("IMI_API_URL", live.url)
     data = imi.data("reconcile")
     assert data["delivered"] == kept
@@ -476,12 +476,28 @@ def test_quiet_speaks_when_something_was_done(imi: Imi, git: Git, root: Path) ->
     assert (ran.out, ran.err) == ("", "")
 
 
+@pytest.mark.parametrize("subject", [b"gr\xfc\xdfe", b"x" * 70_000], ids=["latin-1", "long"])
+def test_a_subject_that_the_server_would_not_take_hinders_nothing(
+    imi: Imi, git: Git, root: Path, origin: Path, subject: bytes
+) -> None:
+    path = add(git, root, "fix-old", "-b", "fix/old")
+    head = git(path, "cat-file", "commit", "HEAD").encode().partition(b"\n\n")[0]
+    (path / "commit").write_bytes(head + b"\n\n" + subject + b"\n")  # git itself would make it UTF-8
+    git(path, "reset", "-q", "--hard", git(path, "hash-object", "-t", "commit", "-w", "commit"))
+    (path / "commit").unlink()
+    imi("reconcile")
+    item = items(imi, origin)["fix/old"]
+    assert item["last_commit_message"] == subject.decode(errors="replace")[:65_536]
+    assert item["last_commit_hash"] == git(path, "rev-parse", "HEAD")
+    nothing_more(imi, root)
+
+
 def test_a_key_that_is_refused_keeps_the_reports(imi: Imi, root: Path, origin: Path) -> None:
     imi("feat", "a")
     (root / "feat-a").rename(root / "b")
     ran = imi("reconcile", "--api-key", "wrong")
     assert "moved" in ran.out and "kept for the next command" in ran.err
-    assert len(spool.waiting()) == 2
+    assert spool.count() == 2
     imi("reconcile")
     assert items(imi, origin)["feat/a"]["worktree_path"] == str(root / "b")
     nothing_more(imi, root)

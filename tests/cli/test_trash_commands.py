@@ -135,7 +135,7 @@ def test_without_a_server_it_is_told_later_once(
     ]
     assert "kept for the next command" in lines[1]
     assert imi("restore", "login").out == f"{root / 'feat-login'}\n"
-    kept = [(spool.read(file).kind, file.read_bytes()) for file in spool.waiting()]
+    kept = [(spool.read(file)[0].kind, file.read_bytes()) for file in spool.waiting()]
     assert [kind for kind, _ in kept] == ["removed", "worktree"]
     monkeypatch.setenv("IMI_API_URL", live.url)
     imi("gc")

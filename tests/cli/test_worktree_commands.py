@@ -322,13 +322,24 @@ def test_a_report_that_the_server_refuses_is_laid_aside(imi: Imi, root: Path, or
     assert str(aside) in ran.err
 
 
+def test_a_folder_that_has_another_branch_now_has_that_ones_work(
+    imi: Imi, git: Git, root: Path, origin: Path
+) -> None:
+    imi("feat", "login")
+    git(root / "trunk-main", "worktree", "remove", "../feat-login")
+    made = imi.data("feat", "login", "--branch", "feat/two", "--ticket", "T-2")
+    assert made["work_item_id"] == items(imi, origin)["feat/two"]["id"]
+    tickets = imi.data("work", "get", made["work_item_id"])["links"]["tickets"]
+    assert [each["plane_ticket_id"] for each in tickets] == ["T-2"]
+
+
 UNSENDABLE = {
     "body": {"body": None},
     "kind": {"kind": ["git_state"]},
     "id": {"id": 5},
     "time": {"at": 5},
     "list": {"kind": "activities", "body": {"remote": "REMOTE", "branch": "BRANCH", "activities": 5}},
-    "name": {"kind": "git_state", "body": {"remote": "/\udcff", "state": {}}},
+    "name": {"kind": "git_state", "body": {"remote": "/\udcff", "git_state": {}}},
 }
 
 
@@ -338,10 +349,11 @@ def test_a_report_that_nobody_can_send_holds_up_no_other(
 ) -> None:
     imi("feat", "first")
     unsent = asdict(spool.made("ada", "git_state", {})) | UNSENDABLE[case]
-    said = json.dumps(unsent).replace("REMOTE", str(origin)).replace("BRANCH", "feat/first")
+    said = json.dumps([unsent]).replace("REMOTE", str(origin)).replace("BRANCH", "feat/first")
     (spool.folder() / "00-unsent.json").write_text(said)
     ran = imi("feat", "second")
-    assert "kept as" in ran.err and "00-unsent.refused" in ran.err
+    (aside,) = spool.folder().glob("00*.refused")
+    assert f"kept as {aside}" in ran.err
     assert spool.waiting() == [] and "feat/second" in items(imi, origin)
 
 
@@ -415,7 +427,7 @@ def test_a_report_whose_answer_was_lost_counts_once(
 ) -> None:
     """Killed after the server had it, while somebody else ends the work: its repeat begins no other."""
     with monkeypatch.context() as patch:
-        patch.setattr(spool, "done", lambda file: None)
+        patch.setattr(spool, "leave", lambda file, reports: None)
         made = imi.data("feat", "login", "--ticket", "PROJ-7")
     imi("work", "complete", made["work_item_id"], "--type", "abandoned")
     before = imi.data("stats")["total_events"]

@@ -147,7 +147,7 @@ class Away:
 
 
 def spooled() -> list[tuple[str, Any]]:
-    return [(report.kind, report.body) for report in map(spool.read, spool.waiting())]
+    return [(report.kind, report.body) for file in spool.waiting() for report in spool.read(file)]
 
 
 def test_away_from_the_server_activities_are_kept_and_each_state_once(
@@ -165,7 +165,7 @@ def test_away_from_the_server_activities_are_kept_and_each_state_once(
     reporter.stop()
     reporter.close()
     kind, body = spooled()[-1]
-    assert (kind, body["state"]["uncommitted_files_count"]) == ("git_state", 3)
+    assert (kind, body["git_state"]["uncommitted_files_count"]) == ("git_state", 3)
     assert said == [
         "the server is away; 2 reports are kept for the next command or `imi reconcile`",
         "5 reports wait for the server",

@@ -90,7 +90,9 @@ def test_a_move_into_anothers_place_keeps_both_works(shop: Path) -> None:
     told = [each for step in reconcile.compare(found, "shop", rows(shop)) for each in step.reports]
     assert [kind for kind, _ in told] == ["removed", "removed", "worktree", "worktree"]
     assert all(body["completion"] is None for kind, body in told if kind == "removed")
-    placed = {body["work"]["branch_name"]: body["name"] for kind, body in told if kind == "worktree"}
+    placed = {
+        body["worktree"]["branch_name"]: body["worktree"]["name"] for kind, body in told if kind == "worktree"
+    }
     assert placed == {"feat/a": "feat-b", "feat/b": "third"}
 
 

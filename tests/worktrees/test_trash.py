@@ -468,7 +468,7 @@ def test_a_squashed_branch_has_nothing_unpushed(git: Git, root: Path) -> None:
     git.commit(trunk, "one", "changed since")
     record = remove(path, force=False).entry.record
     assert (record.state, record.test, record.merge_commit) == ("merged", "patch-id", squash)
-    report = [spool.read(file) for file in spool.waiting()][-1]
+    (report,) = spool.read(spool.waiting()[-1])
     assert report.body["completion"] == {
         "completion_type": "merged",
         "merge_commit_hash": squash,
@@ -773,14 +773,14 @@ def killed(task: str, root: Path, step: int) -> bool:
 
 
 def reports() -> list[str]:
-    return [spool.read(file).kind for file in spool.waiting()]
+    return [report.kind for file in spool.waiting() for report in spool.read(file)]
 
 
 def told() -> list[str]:
     """The kinds of the reports that wait, each id once; then none wait."""
-    found = {(report := spool.read(file)).id: report.kind for file in spool.waiting()}
+    found = {report.id: report.kind for file in spool.waiting() for report in spool.read(file)}
     for file in spool.waiting():
-        spool.done(file)
+        spool.leave(file, [])
     return list(found.values())
 
 

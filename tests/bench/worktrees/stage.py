@@ -20,6 +20,7 @@ from tests.bench.load import BenchError
 from tests.live import running
 
 FOLDERS, LINES = 40, 60
+TRUNK = 100  # commits
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,28 @@ class Stage:
         return self.home / name
 
     def tasks(self, name: str, count: int, known: bool = True) -> Path:
-        """The root of a project of that name, of 50 files, and so many worktrees: feat-N on feat/N. The server
-        knows the facts of each, unless it is to know of none."""
+        """The root of a project of that name, of 50 files, and so many worktrees: feat-N on feat/N, each with a
+        commit of its own on one of the trunk's last hundred. The server knows the facts of each, unless it is to
+        know of none."""
         root = self._begun(name, {f"package{each % 10}/module{each}.py": "pass\n" for each in range(50)})
+        for number in range(TRUNK):
+            self.git(root / "trunk-main", "commit", "-q", "--allow-empty", "-m", f"Go on {number}")
         with self.api() as api:
             project_id = post(api, "/projects", remote_origin=str(self.home / f"{name}.git"))["id"]
             for number in range(count):
                 branch, path = f"feat/{number}", root / f"feat-{number}"
-                self.git(root / "trunk-main", "worktree", "add", "-q", "-b", branch, str(path))
+                start = f"main~{number % TRUNK}"
+                self.git(root / "trunk-main", "worktree", "add", "-q", "-b", branch, str(path), start)
+                self.git(path, "commit", "-q", "--allow-empty", "-m", f"Begin {branch}")
                 if not known:
                     continue
                 place = {"project_id": project_id, "branch_name": branch, "host": socket.gethostname()}
                 item = post(api, "/work", worktree_path=str(path), **place)["id"]
-                seen = {"ahead_of_trunk": 0, "observed_at": datetime.now(UTC).isoformat()}
+                seen = {
+                    "ahead_of_trunk": 1,
+                    "behind_trunk": number % TRUNK,
+                    "observed_at": datetime.now(UTC).isoformat(),
+                }
                 api.patch(f"/work/{item}/git-state", json=seen).raise_for_status()
                 post(api, "/worktrees", work_item_id=item, name=path.name, path=str(path), **place)
         return root
