@@ -89,6 +89,21 @@ end
 $$;
 comment on function api.api_key_revoke is 'DELETE /api/v1/api-keys/{api_key_id}: the key opens nothing any more, in five seconds at most';
 
+-- A plan of when the table was small would scan all of it at every request.
+create or replace function logic.once_forget(p_now timestamptz) returns void
+language plpgsql
+set enable_seqscan to off
+as $$
+begin
+  delete from imi.idempotency_keys as kept
+  where kept.ctid = any (array(
+    select old.ctid from imi.idempotency_keys as old
+    where old.created_at < p_now - interval '7 days'
+    order by old.created_at limit 10 for update skip locked));
+end
+$$;
+comment on function logic.once_forget is 'Removes a few of the keys whose replies need not be kept any longer';
+
 create or replace function logic.once(p_function text, p_arguments json, p_context json, out status integer, out body json)
 language plpgsql
 security definer
@@ -143,11 +158,7 @@ begin
     update imi.idempotency_keys as kept set status = once.status, reply = once.body
     where kept.principal = v_principal and kept.operation = p_function and kept.key = v_key;
   end if;
-  delete from imi.idempotency_keys as kept
-  where kept.ctid = any (array(
-    select old.ctid from imi.idempotency_keys as old
-    where old.created_at < v_now - interval '7 days'
-    order by old.created_at limit 10 for update skip locked));  -- without the order the whole table may be scanned
+  perform logic.once_forget(v_now);
 end
 $$;
 comment on function logic.once is 'Runs an operation once for its Idempotency-Key and answers the stored reply from then on';

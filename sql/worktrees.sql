@@ -114,11 +114,9 @@ declare
   v_now timestamptz := logic.now();
   v_given imi.worktrees := jsonb_populate_record(null::imi.worktrees, logic.pick(p_body,
     'project_id', 'work_item_id', 'name', 'path', 'host', 'branch_name', 'metadata'));
-  v_work_item_id uuid;
 begin
   if p_body ? 'work' then
-    v_work_item_id := logic.worktree_work(p_body, p_context);
-    v_given.work_item_id := v_work_item_id;
+    v_given.work_item_id := logic.worktree_work(p_body, p_context);
   end if;
   -- Between the two statements somebody may make or remove the worktree; then the next round sees it.
   loop
@@ -160,7 +158,7 @@ begin
 
   if p_body #> '{work,plane_ticket_id}' is not null then
     perform logic.link_ticket(
-      jsonb_build_object('work_item_id', v_work_item_id, 'plane_ticket_id', p_body #> '{work,plane_ticket_id}'),
+      jsonb_build_object('work_item_id', v_given.work_item_id, 'plane_ticket_id', p_body #> '{work,plane_ticket_id}'),
       logic.link_evidence(p_context), null, p_context);
   end if;
 end

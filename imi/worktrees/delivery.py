@@ -97,7 +97,8 @@ class _Delivery:
                 if self.failure:
                     return
         finally:
-            spool.leave(file, [each for each in reports if each.id not in self.settled])
+            if self.settled:
+                spool.leave(file, [each for each in reports if each.id not in self.settled])
 
     def _deliver_report(self, file: Path, report: Report) -> None:
         """Deliver one report, unless a failure has said nothing of another: then they all wait."""

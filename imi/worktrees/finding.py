@@ -59,7 +59,7 @@ def matches(query: str, places: Iterable[Place]) -> list[Path]:
 
 
 def here(start: Path) -> tuple[Path, list[Place]]:
-    """The root of the project that `start` is in, and its places. Fails as layout.find does."""
+    """The root of the project that `start` is in, and its places. Fails as layout.location does."""
     location = layout.location(start)
     known_projects.remember(location)
     return location.root, places(location.root, location.worktrees)

@@ -23,6 +23,8 @@ def read(project: Project, folder: Path) -> Facts:
 def read_all(project: Project, folders: Sequence[Path], progress: Progress = quietly) -> dict[Path, Facts]:
     """The facts of many worktrees of a project, of those that can be read: the next reader of another says
     why not."""
+    if not folders:
+        return {}
     try:
         links, tip = sync.links_of(project), trunk.tip(project)
         blanked = uncommitted.shared_filters(project.repository)

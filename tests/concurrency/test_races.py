@@ -198,6 +198,32 @@ async def test_git_reports_from_many_sides_keep_the_newest(connect, race):
     assert (row["ahead_of_trunk"], row["last_sync_at"].second) == (29, 29)
 
 
+async def test_one_folder_reported_by_many_has_one_item(connect, race):
+    project = await make_project(connect)
+    place = {
+        "project_id": project["id"],
+        "name": "w",
+        "path": "/shared",
+        "host": "h",
+        "branch_name": "feat/w",
+    }
+    body = place | {"work": {"owner_id": "ada", "plane_ticket_id": "T-1", "git_state": {"ahead_of_trunk": 1}}}
+    for _ in range(5):
+        answers = await race([lambda c: api(c, "worktree_register", body=body)] * 10)
+        assert {a["status"] for a in answers} <= {200, 201}
+        (item_id,) = {a["body"]["work_item_id"] for a in answers}
+        complete = {"completion_type": "abandoned"}
+        ended = {"work_item_id": uuid.UUID(item_id), "body": complete}
+        await race([lambda c, e=ended: api(c, "work_complete", **e)])
+    connection = await connect()
+    of_project = uuid.UUID(project["id"])
+    count = "select count(*) from imi.{} where project_id = $1"
+    assert await connection.fetchval(count.format("worktrees"), of_project) == 1
+    assert await connection.fetchval(count.format("work_items"), of_project) == 5
+    links = "imi.ticket_links join imi.work_items on work_items.id = ticket_links.work_item_id"
+    assert await connection.fetchval(f"select count(*) from {links} where project_id = $1", of_project) == 5
+
+
 async def test_a_path_that_is_freed_while_it_is_asked_for_has_an_answer(connect, race):
     project = await make_project(connect)
     body = {"project_id": project["id"], "name": "w", "path": "/w", "host": "h"}

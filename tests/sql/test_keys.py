@@ -86,6 +86,15 @@ async def test_the_same_request_answers_the_stored_reply(once, events):
     assert await events() == ["imi.project.registered"]
 
 
+async def test_a_request_looks_at_few_keys_however_many_there_are(once, db):
+    for number in range(200):
+        await once("api.project_register", key=f"k{number}", body={"remote_origin": "https://h.example/a"})
+    looked_at = (
+        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'idempotency_keys'"
+    )
+    assert await db.fetchval(looked_at) < 2000
+
+
 async def test_another_body_or_path_under_the_same_key_is_refused(once, item):
     await once("api.work_claim", work_item_id=item["id"], body={"agent_id": "ada"})
     for changed in ({"work_item_id": str(uuid.uuid4())}, {"body": {"agent_id": "bob"}}):

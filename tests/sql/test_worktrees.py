@@ -141,6 +141,15 @@ async def test_with_work_an_active_item_goes_on_and_an_ended_one_is_followed(cal
     assert told == (first["id"], "feat/x", started["id"], {"observed_at": "now"})
 
 
+async def test_registering_looks_at_few_rows_however_many_there_are(call, db, body):
+    for number in range(200):
+        await call("api.worktree_register", body=body | {"path": f"/{number}", "name": f"n{number}"})
+    looked_at = (
+        "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'worktrees'"
+    )
+    assert await db.fetchval(looked_at) < 2000
+
+
 async def test_work_is_of_a_branch_and_stands_for_the_item(call, body, item):
     for wrong in ({"work": {}}, {"work": {}, "branch_name": "feat/engine", "work_item_id": item["id"]}):
         with refused(400, "VALIDATION_ERROR") as error:
