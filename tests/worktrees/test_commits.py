@@ -35,3 +35,12 @@ def test_what_is_no_whole_commit_is_refused(git: Git, clone: Path) -> None:
         made = git(clone, "hash-object", "-t", "commit", "-w", "--literally", "spoilt")
         with pytest.raises(GitError, match="has no time"):
             commits.read(clone, {made})
+
+
+def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
+    git(clone, "switch", "-q", "-c", "side")
+    git.commit(clone, "a")
+    git.commit(clone, "b")
+    git(clone, "switch", "-q", "main")
+    git.commit(clone, "c")
+    assert commits.divergence(clone, "main", "side") == (2, 1)

@@ -16,35 +16,6 @@ def clone(git: Git, tmp_path: Path) -> Path:
     return git.clone(git.origin(tmp_path / "origin.git"), tmp_path / "clone")
 
 
-def test_uncommitted_counts_each_file_once(git: Git, clone: Path) -> None:
-    git.commit(clone, "old", "a text long enough to be recognised when it moves\n" * 4)
-    git(clone, "mv", "old", "new")
-    (clone / "README").write_text("changed")
-    (clone / "folder").mkdir()
-    for name in ("one", "two words", "line\nbreak"):
-        (clone / "folder" / name).touch()
-    (clone / ".gitignore").write_text("*.log\n")
-    (clone / "x.log").touch()
-    listed = git(clone, "status", "--porcelain", "-z", "--untracked-files=all", "--no-renames").split("\0")
-    assert uncommitted.count(clone) == 6
-    assert len([entry for entry in listed if entry]) == 7, "a rename without -M is two entries"
-
-
-def test_uncommitted_sees_untracked_files_whatever_the_repository_says(git: Git, clone: Path) -> None:
-    git(clone, "config", "status.showUntrackedFiles", "no")
-    (clone / "new").touch()
-    assert uncommitted.count(clone) == 1
-
-
-def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
-    git(clone, "switch", "-q", "-c", "side")
-    git.commit(clone, "a")
-    git.commit(clone, "b")
-    git(clone, "switch", "-q", "main")
-    git.commit(clone, "c")
-    assert commits.divergence(clone, "main", "side") == (2, 1)
-
-
 def test_a_name_cannot_pass_for_an_option(git: Git, clone: Path) -> None:
     commit = git(clone, "rev-parse", "HEAD")
     git(clone, "update-ref", "refs/heads/--output=here", commit)
@@ -89,13 +60,6 @@ def test_a_repositorys_settings_start_no_program(git: Git, clone: Path, tmp_path
     uncommitted.count(clone)
     ask.refs(clone, "refs/heads")
     assert not (tmp_path / "ran").exists()
-
-
-def test_reading_writes_nothing(git: Git, clone: Path) -> None:
-    (clone / "README").touch()
-    before = (clone / ".git/index").read_bytes()
-    uncommitted.count(clone)
-    assert (clone / ".git/index").read_bytes() == before
 
 
 def test_a_broken_clone_inside_another_is_broken(git: Git, clone: Path) -> None:
