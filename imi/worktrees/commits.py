@@ -1,14 +1,19 @@
-"""Commits: what git says of them, of many in one call, and how far one is from the trunk."""
+"""Commits: what git says of them, and how far they are from the trunk: of many in one call."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 
-from imi.worktrees import git
+from imi.worktrees import git, parallel
 from imi.worktrees.git import GitError
+
+NEAR, FAR = 100, 10_000
+"""So many commits are read for each of several heads, and for all of them, to count without another call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,35 @@ def divergence(repository: Path, trunk: str, head: str) -> tuple[int, int]:
     counted = git.run(repository, "rev-list", "--left-right", "--count", f"{trunk}...{head}", "--")
     behind, ahead = counted.split()
     return int(ahead), int(behind)
+
+
+def divergences(repository: Path, trunk: str, heads: Collection[str]) -> dict[str, tuple[int, int]]:
+    """The divergence of each of these commits from the trunk's."""
+    parents = _history(repository, {trunk, *heads}) if len(heads) > 1 else None
+    if parents is None:
+        return dict(zip(heads, parallel.run(partial(divergence, repository, trunk), [*heads]), strict=True))
+    from graphlib import TopologicalSorter
+
+    reached: dict[str, int] = {}  # of each commit the set of those it consists of, a bit each
+    for place, commit in enumerate(TopologicalSorter(parents).static_order()):
+        reached[commit] = reduce(or_, (reached[each] for each in parents.get(commit, ())), 1 << place)
+    own = reached[trunk]
+    return {head: ((reached[head] & ~own).bit_count(), (own & ~reached[head]).bit_count()) for head in heads}
+
+
+def _history(repository: Path, tips: Collection[str]) -> dict[str, list[str]] | None:
+    """The tips and all that they consist of, each with its parents, down to one commit that all others
+    descend from: so none of them comes before it, whatever their dates. None when it is too far away."""
+    most = min(NEAR * len(tips), FAR)
+    question = ("rev-list", "--parents", f"--max-count={most}", "--stdin")
+    parents: dict[str, list[str]] = {}
+    ends, has_root = set(tips), False
+    for line in git.run(repository, *question, fed="\n".join(tips)).splitlines():
+        commit, *before = line.split(" ")
+        parents[commit] = before
+        ends.discard(commit)
+        ends.update(each for each in before if each not in parents)
+        has_root |= not before
+        if not ends or (len(ends) == 1 and not has_root):
+            return parents
+    return None

@@ -1,6 +1,6 @@
 """Facts: how a worktree stands at this moment.
 
-A thousand are read in seconds, so of many each costs two calls of git: one more where there are stashes, and
+A thousand are read in seconds, so of many each costs one call of git: one more where there are stashes, and
 some with filters or submodules. What git keeps as a file is looked at as one.
 """
 
@@ -55,20 +55,18 @@ class Facts:
 
 
 Look = tuple[Facts, str | None]
-"""Facts without the commit, and the hash of the one that is checked out, None while there is none."""
+"""Facts without the commit and how far it is from the trunk, and its hash; None while there is none."""
 
 
 def read(worktree: Path, trunk: str | None, links: frozenset[str] = frozenset()) -> Facts:
-    """The facts of a worktree, given by its root. `trunk` is a commit or a whole reference, None where there
-    is none; `links` are the paths in the worktree that sync linked, which count neither as dirty nor as
-    untracked while they are symbolic links. GitError says why it cannot be read."""
-    return complete(worktree, [look(worktree, trunk, links)])[0]
+    """The facts of a worktree, given by its root. `trunk` is a commit, None where there is none; `links` are
+    the paths in the worktree that sync linked, which count neither as dirty nor as untracked while they are
+    symbolic links. GitError says why it cannot be read."""
+    return complete(worktree, [look(worktree, links)], trunk)[0]
 
 
-def look(
-    worktree: Path, trunk: str | None, links: frozenset[str], blanked: Sequence[str] | None = None
-) -> Look:
-    """The same without the commit. `blanked` are its filters' settings, if they are known."""
+def look(worktree: Path, links: frozenset[str], blanked: Sequence[str] | None = None) -> Look:
+    """What one worktree is asked. `blanked` are its filters' settings, if they are known."""
     observed_at = datetime.now(UTC)
     status = uncommitted.status(worktree, "--branch", "--show-stash", "--ahead-behind", blanked=blanked)
     entries = [entry for entry in status.entries if not _is_linked(worktree, entry, links)]
@@ -76,7 +74,6 @@ def look(
     told = status.headings
     branch = None if told["branch.head"] == "(detached)" else told["branch.head"]
     head = None if told["branch.oid"] == "(initial)" else told["branch.oid"]
-    ahead, behind = commits.divergence(worktree, trunk, head) if trunk and head else (None, None)
     upstream_ahead, upstream_behind = _counts(told.get("branch.ab"))
     found = gitdirs.find(str(worktree))
     if found is None:
@@ -89,8 +86,8 @@ def look(
         commit=None,
         dirty=len(entries) - untracked,
         untracked=untracked,
-        ahead=ahead,
-        behind=behind,
+        ahead=None,
+        behind=None,
         upstream=told.get("branch.upstream"),
         upstream_ahead=upstream_ahead,
         upstream_behind=upstream_behind,
@@ -103,10 +100,16 @@ def look(
     return seen, head
 
 
-def complete(repository: Path, looks: Sequence[Look]) -> list[Facts]:
-    """The facts with their commits, which are read in one call. GitError if one cannot be."""
-    found = commits.read(repository, {head for _, head in looks if head})
-    return [replace(seen, commit=found[head]) if head else seen for seen, head in looks]
+def complete(repository: Path, looks: Sequence[Look], trunk: str | None) -> list[Facts]:
+    """The whole facts; the commits of all are asked for together. GitError if one cannot be read."""
+    heads = {head for _, head in looks if head}
+    found = commits.read(repository, heads)
+    counts = commits.divergences(repository, trunk, heads) if trunk else {}
+    whole = []
+    for seen, head in looks:
+        ahead, behind = counts.get(head or "", (None, None))
+        whole.append(replace(seen, commit=found.get(head or ""), ahead=ahead, behind=behind))
+    return whole
 
 
 def unpushed(repository: Path, branch: str) -> list[tuple[str, str]]:

@@ -12,8 +12,6 @@ from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project, Worktree
 from imi.worktrees.reasons import Ask, Standing
 
-AT_ONCE = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -41,7 +39,7 @@ def candidates(
             return Candidate(each, None, (str(error),))
         return None if standing.never else Candidate(each, standing, tuple(against(standing)))
 
-    yield from filter(None, parallel.run(read, project.worktrees, AT_ONCE))
+    yield from filter(None, parallel.run(read, project.worktrees))
 
 
 def useful(older_than: timedelta | None) -> Callable[[Standing], list[str]]:

@@ -12,8 +12,6 @@ from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
 from imi.worktrees.parallel import Progress, quietly
 
-AT_ONCE = 4
-
 
 def read(project: Project, folder: Path) -> Facts:
     """The facts of one worktree, sync's links left out. GitError says why there are none."""
@@ -36,27 +34,27 @@ def read_all(project: Project, folders: Sequence[Path], progress: Progress = qui
         # another's clone may lie there, with filters of its own
         is_ours = found is not None and Path(found.common) == project.repository
         try:
-            return facts.look(folder, tip, links(folder), blanked if is_ours else None)
+            return facts.look(folder, links(folder), blanked if is_ours else None)
         except GitError:
             return None
 
     looks = []
-    for done, found in enumerate(parallel.run(look, folders, AT_ONCE)):
+    for done, found in enumerate(parallel.run(look, folders)):
         progress("reading worktrees", done, len(folders))
         if found:
             looks.append(found)
-    return {each.worktree: each for each in _complete(project, looks)}
+    return {each.worktree: each for each in _complete(project, looks, tip)}
 
 
-def _complete(project: Project, looks: list[Look]) -> list[Facts]:
+def _complete(project: Project, looks: list[Look], tip: str | None) -> list[Facts]:
     """The facts of all but those whose commit cannot be read, which are found by halves."""
     try:
-        return facts.complete(project.repository, looks)
+        return facts.complete(project.repository, looks, tip)
     except GitError:
         if len(looks) < 2:
             return []
         middle = len(looks) // 2
-        return _complete(project, looks[:middle]) + _complete(project, looks[middle:])
+        return _complete(project, looks[:middle], tip) + _complete(project, looks[middle:], tip)
 
 
 def status(read: Facts) -> str:

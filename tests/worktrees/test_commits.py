@@ -1,5 +1,7 @@
 """What git says of commits."""
 
+import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,56 @@ def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
     git(clone, "switch", "-q", "main")
     git.commit(clone, "c")
     assert commits.divergence(clone, "main", "side") == (2, 1)
+
+
+def grown(repository: Path, seed: int, roots: int) -> dict[str, set[str]]:
+    """A history of 300 commits with dates at random, each with what it consists of; a third are merges. With one
+    root it begins as a line."""
+    chance, told = random.Random(seed), []
+    reached: list[set[int]] = []
+    for number in range(300):
+        known = range(max(0, number - 12), number) if number >= roots else range(0)
+        parents = [number - 1] if roots == 1 and 0 < number < 60 else []
+        parents = parents or chance.sample(known, min(len(known), chance.choice((1, 1, 2))))
+        reached.append({number}.union(*(reached[each] for each in parents)))
+        told += ["commit refs/heads/grown", f"mark :{number + 1}"]
+        told += [f"committer a <a> {chance.randrange(10**9, 2 * 10**9)} +0000", "data 0"]
+        told += [f"{'merge' if place else 'from'} :{each + 1}" for place, each in enumerate(parents)]
+        told += ["reset refs/heads/grown", ""]
+    marks = repository / "marks"
+    question = ["git", "fast-import", "--quiet", "--force", f"--export-marks={marks}"]
+    subprocess.run(question, cwd=repository, input="\n".join(told).encode(), check=True)
+    hashes = dict(line.removeprefix(":").split() for line in marks.read_text().splitlines())
+    return {
+        hashes[str(number + 1)]: {hashes[str(each + 1)] for each in its} for number, its in enumerate(reached)
+    }
+
+
+@pytest.mark.parametrize("roots", [1, 3])
+def test_how_far_many_are_from_the_trunk_whatever_their_dates(
+    clone: Path, roots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(20):
+        reached = grown(clone, seed, roots)
+        young = [*reached][-60:]
+        trunk, *heads = random.Random(seed).sample(young, 21)
+        heads.append(trunk)
+        expected = {
+            head: (len(reached[head] - reached[trunk]), len(reached[trunk] - reached[head])) for head in heads
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr(commits, "divergence", None)  # nothing else is asked
+            assert commits.divergences(clone, trunk, heads) == expected, seed
+
+
+def test_how_far_those_are_whose_common_history_is_long(
+    git: Git, clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = []
+    for name in "abc":
+        git(clone, "switch", "-q", "-c", name, "main")
+        heads.append(git.commit(clone, name))
+    monkeypatch.setattr(commits, "FAR", 2)
+    trunk = git(clone, "rev-parse", "main")
+    assert commits.divergences(clone, trunk, heads) == dict.fromkeys(heads, (1, 0))
+    assert commits.divergences(clone, trunk, []) == {}
