@@ -6,7 +6,7 @@ some with filters or submodules. What git keeps as a file is looked at as one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,23 +62,25 @@ def read(worktree: Path, trunk: str | None, links: frozenset[str] = frozenset())
     """The facts of a worktree, given by its root. `trunk` is a commit, None where there is none; `links` are
     the paths in the worktree that sync linked, which count neither as dirty nor as untracked while they are
     symbolic links. GitError says why it cannot be read."""
-    return complete(worktree, [look(worktree, links)], trunk)[0]
+    return complete(worktree, [look(worktree, links, {})], trunk)[0]
 
 
-def look(worktree: Path, links: frozenset[str], blanked: Sequence[str] | None = None) -> Look:
-    """What one worktree is asked. `blanked` are its filters' settings, if they are known."""
+def look(worktree: Path, links: frozenset[str], filters: Mapping[str, Sequence[str]]) -> Look:
+    """What one worktree is asked. `filters` are the settings of those that hold in all worktrees of a
+    repository, by its folder, where they are known."""
     observed_at = datetime.now(UTC)
+    found = gitdirs.find(str(worktree))
+    blanked = filters.get(found.common) if found else None
     status = uncommitted.status(worktree, "--branch", "--show-stash", "--ahead-behind", blanked=blanked)
+    if found is None:
+        raise GitError(f"{worktree}: its .git cannot be read")
+    own = Path(found.own)
     entries = [entry for entry in status.entries if not _is_linked(worktree, entry, links)]
     untracked = sum(entry.letters == "??" for entry in entries)
     told = status.headings
     branch = None if told["branch.head"] == "(detached)" else told["branch.head"]
     head = None if told["branch.oid"] == "(initial)" else told["branch.oid"]
     upstream_ahead, upstream_behind = _counts(told.get("branch.ab"))
-    found = gitdirs.find(str(worktree))
-    if found is None:
-        raise GitError(f"{worktree}: its .git cannot be read")
-    own = Path(found.own)
     seen = Facts(
         observed_at=observed_at,
         worktree=worktree,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from imi.worktrees import facts, gitdirs, parallel, sync, trunk, uncommitted
+from imi.worktrees import facts, parallel, sync, trunk, uncommitted
 from imi.worktrees.facts import Facts, Look
 from imi.worktrees.git import GitError
 from imi.worktrees.layout import Project
@@ -25,16 +25,13 @@ def read_all(project: Project, folders: Sequence[Path], progress: Progress = qui
         return {}
     try:
         links, tip = sync.links_of(project), trunk.tip(project)
-        blanked = uncommitted.shared_filters(project.repository)
+        filters = uncommitted.shared_filters(project.repository)
     except GitError:
         return {}
 
     def look(folder: Path) -> Look | None:
-        found = gitdirs.find(str(folder))
-        # another's clone may lie there, with filters of its own
-        is_ours = found is not None and Path(found.common) == project.repository
         try:
-            return facts.look(folder, links(folder), blanked if is_ours else None)
+            return facts.look(folder, links(folder), filters)
         except GitError:
             return None
 

@@ -38,10 +38,11 @@ def filters(worktree: Path) -> list[str]:
     return _settings(worktree, FILTERS)
 
 
-def shared_filters(repository: Path) -> list[str] | None:
-    """The settings of filters that hold in all worktrees of a repository; None where those may differ."""
+def shared_filters(repository: Path) -> dict[str, list[str]]:
+    """The settings of filters that hold in all worktrees of a repository, by its folder; none where they may
+    differ."""
     names = _settings(repository, rf"{FILTERS}|^includeif\.|^extensions\.worktreeconfig$")
-    return names if all(name.startswith("filter.") for name in names) else None
+    return {str(repository): names} if all(name.startswith("filter.") for name in names) else {}
 
 
 def _settings(folder: Path, pattern: str) -> list[str]:
