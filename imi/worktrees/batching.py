@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from imi.worktrees.watching import Change
 
 QUIET, LATEST = 0.5, 5.0  # seconds
 PATHS = 200  # of one worktree in one report
+MANY = 20  # worktrees that are reported together
 
 Kind = Literal["added", "modified", "deleted", "left out"]
 
@@ -35,11 +36,9 @@ class Reporter(Protocol):
     """Whoever tells the server. It is called from one thread, one call at a time, and may take its time:
     what happens meanwhile is gathered."""
 
-    def activities(self, batch: list[Activity]) -> None:
-        """What happened in one worktree, oldest first."""
-
-    def git_state(self, worktree: Path) -> None:
-        """The worktree may stand differently: read its state and tell it."""
+    def report(self, batches: Mapping[Path, list[Activity]]) -> None:
+        """What happened in each of these worktrees, oldest first. Any of them may stand differently, also one
+        with nothing to tell: read its state and tell it."""
 
 
 @dataclass(slots=True)
@@ -121,28 +120,19 @@ class Batcher:
 
     def _run(self) -> None:
         try:
-            while (worktree := self._next()) is not None:
-                with self.changed:
-                    pending = self.pending.pop(worktree, None)
-                if pending is None:  # gone meanwhile
-                    continue
-                if batch := pending.batch():
-                    self.reporter.activities(batch)
-                self.reporter.git_state(worktree)
+            while batches := self._next():
+                self.reporter.report(batches)
         except BaseException as error:
             self.failure = error
 
-    def _next(self) -> Path | None:
-        """The worktree that is to be reported, once it is time; None at the end."""
+    def _next(self) -> dict[Path, list[Activity]]:
+        """What is to be reported, once it is time, the longest due first; nothing at the end."""
         with self.changed:
             while True:
-                if self.pending:
-                    worktree, pending = min(self.pending.items(), key=lambda each: each[1].due())
-                    wait = pending.due() - time.monotonic()
-                    if self.ended or wait <= 0:
-                        return worktree
-                    self.changed.wait(wait)
-                elif self.ended:
-                    return None
-                else:
-                    self.changed.wait()
+                due = sorted((pending.due(), worktree) for worktree, pending in self.pending.items())
+                now = float("inf") if self.ended else time.monotonic()
+                if ready := [worktree for moment, worktree in due[:MANY] if moment <= now]:
+                    return {worktree: self.pending.pop(worktree).batch() for worktree in ready}
+                if self.ended:
+                    return {}
+                self.changed.wait(due[0][0] - now if due else None)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from imi.cli.client import Api
 from imi.config import ConfigError
 from imi.worktrees import delivery, git, present, report, spool
-from imi.worktrees.batching import Activity
+from imi.worktrees.batching import MANY, Activity
 from imi.worktrees.facts import Facts
 from imi.worktrees.git import GitError
 from imi.worktrees.holders import Holders
@@ -27,6 +27,16 @@ HEARTBEAT = 60.0  # seconds in which a state that is the same is not told again
 PATIENCE = 5.0  # seconds that the end waits for the server
 LONGEST = 2048  # characters of a path that the server takes
 STRANGER = "the server has no work in progress on its branch, so nothing is reported; imi reconcile adopts it"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A report of a worktree, and the facts that were read for it."""
+
+    watched: Watched
+    seen: Facts
+    kind: str
+    body: dict[str, Any]
 
 
 class Reporter:
@@ -44,7 +54,6 @@ class Reporter:
     ) -> None:
         self.api, self.roster, self.reports, self.track, self.say = api, roster, reports, track, say
         self.holders = Holders(api)
-        self.batch: list[Activity] = []
         self.told: dict[Path, tuple[Facts, float]] = {}
         self.untold: set[Path] = set()  # worktrees of whose state the server has not heard
         self.delivered: set[Path] = set()  # repositories of which it has heard something new
@@ -53,36 +62,28 @@ class Reporter:
         self.lock = threading.Lock()  # of deliveries, and of what is said of them
         self.end = float("inf")
 
-    def activities(self, batch: list[Activity]) -> None:
-        """Kept for the state, which comes next."""
-        self.batch = batch
-
-    def git_state(self, worktree: Path) -> None:
-        """Tell what was done in a worktree and how it stands; of the trunk nothing."""
-        batch, self.batch = self.batch, []
-        watched = self.roster.watched.get(worktree)
-        if watched is None or not watched.project.remote or not self.reports():
+    def report(self, batches: Mapping[Path, list[Activity]]) -> None:
+        """Tell what was done in these worktrees and how they stand; of the trunk nothing."""
+        if not self.reports():
             return
-        try:
-            seen = present.read(watched.project, worktree)
-        except (GitError, ConfigError) as error:
-            if worktree.is_dir():
-                self.say(f"{worktree.name}: {error}")
-            return
-        if seen.branch:
-            self.roster.switched(worktree, seen.branch)
-        branch = seen.branch or watched.branch  # during a rebase there is none
-        if branch is None or branch == watched.project.trunk:
-            return
-        told = []
-        if batch and self.track and (activities := self._activities(watched, branch, batch)):
-            told.append(("activities", report.activities_body(watched.project, branch, activities)))
-        if seen.branch and self.away and self.end == float("inf"):
-            self.untold.add(worktree)
-        elif seen.branch and not self._is_known(seen):
-            told.append(("git_state", report.git_state_body(watched.project, seen)))
-        if told:
-            self._tell(watched, seen, told)
+        done, states = [], []
+        for watched, seen in self._read(batches):
+            if seen.branch:
+                self.roster.switched(watched.root, seen.branch)
+            branch = seen.branch or watched.branch  # during a rebase there is none
+            if branch is None or branch == watched.project.trunk:
+                continue
+            batch = batches[watched.root] if self.track else []
+            if batch and (activities := self._activities(watched, branch, batch)):
+                body = report.activities_body(watched.project, branch, activities)
+                done.append(Told(watched, seen, "activities", body))
+            if seen.branch and self.away and self.end == float("inf"):
+                self.untold.add(watched.root)
+            elif seen.branch and not self._is_known(seen):
+                body = report.git_state_body(watched.project, seen)
+                states.append(Told(watched, seen, "git_state", body))
+        if told := done + states:
+            self._tell(told)
 
     def deliver(self) -> None:
         """Try again to deliver what waits."""
@@ -95,10 +96,30 @@ class Reporter:
 
     def close(self) -> None:
         """After the last batch: keep what the server has not heard, and say so."""
-        for root in self.untold & self.roster.watched.keys():
-            self.git_state(root)
+        untold = [*self.untold]
+        for start in range(0, len(untold), MANY):
+            self.report({root: [] for root in untold[start : start + MANY]})
         if self.reports() and (kept := spool.count()):
             self.say(f"{kept} report{'s wait' if kept > 1 else ' waits'} for the server")
+
+    def _read(self, roots: Iterable[Path]) -> Iterator[tuple[Watched, Facts]]:
+        """How they stand, of those that can be read; what is wrong with the others is said."""
+        projects: dict[Path, list[Watched]] = {}
+        for watched in filter(None, map(self.roster.watched.get, roots)):
+            if watched.project.remote:
+                projects.setdefault(watched.project.repository, []).append(watched)
+        for of_one in projects.values():
+            try:
+                found = present.read_all(of_one[0].project, [each.root for each in of_one])
+            except ConfigError as error:
+                self.say(str(error))
+                continue
+            for watched in of_one:
+                try:
+                    yield watched, found.get(watched.root) or present.read(watched.project, watched.root)
+                except GitError as error:
+                    if watched.root.is_dir():
+                        self.say(f"{watched.root.name}: {error}")
 
     def _activities(self, watched: Watched, branch: str, batch: list[Activity]) -> list[dict[str, Any]]:
         left_out = ignored(watched.root, [each.path for each in batch if each.path])
@@ -111,23 +132,24 @@ class Reporter:
         before, at = self.told.get(seen.worktree, (seen, -HEARTBEAT))
         return time.monotonic() - at < HEARTBEAT and before == replace(seen, observed_at=before.observed_at)
 
-    def _tell(self, watched: Watched, seen: Facts, told: list[tuple[str, dict[str, Any]]]) -> None:
+    def _tell(self, told: list[Told]) -> None:
         if time.monotonic() > self.end:
-            for kind, body in told:
-                spool.put([spool.made(self.api.actor, kind, body)])
+            for each in told:
+                spool.put([spool.made(self.api.actor, each.kind, each.body)])
             return
         with self.lock:
-            answers, notes = delivery.tell_all(self.api, told)
+            answers, notes = delivery.tell_all(self.api, [(each.kind, each.body) for each in told])
             self._heard(notes)
-        for (kind, _), answer in zip(told, answers, strict=False):
-            if answer and kind == "git_state":
-                self.told[watched.root] = seen, time.monotonic()
-                self.untold.discard(watched.root)
+        for each, answer in zip(told, answers, strict=False):
+            root = each.watched.root
+            if answer and each.kind == "git_state":
+                self.told[root] = each.seen, time.monotonic()
+                self.untold.discard(root)
             elif answer:
-                self.delivered.add(watched.project.repository)
-            elif answer == {} and watched.root not in self.strangers:
-                self.strangers.add(watched.root)
-                self.say(f"{watched.root.name}: {STRANGER}")
+                self.delivered.add(each.watched.project.repository)
+            elif answer == {} and root not in self.strangers:
+                self.strangers.add(root)
+                self.say(f"{root.name}: {STRANGER}")
 
     def _heard(self, notes: list[str]) -> None:
         """Say what came of a delivery: once that the server is away, and once that it is there again."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,22 +34,19 @@ class Recorder:
     """A reporter that remembers, and that can be held up."""
 
     def __init__(self) -> None:
-        self.batches: list[list[Activity]] = []
+        self.batches: list[list[Activity]] = []  # that are not empty
         self.states: list[Path] = []
         self.heard = threading.Condition()
         self.free = threading.Event()
         self.free.set()
         self.held = threading.Event()
 
-    def activities(self, batch: list[Activity]) -> None:
+    def report(self, batches: Mapping[Path, list[Activity]]) -> None:
         self.held.set()
         assert self.free.wait(DEADLINE)
         with self.heard:
-            self.batches.append(batch)
-
-    def git_state(self, worktree: Path) -> None:
-        with self.heard:
-            self.states.append(worktree)
+            self.batches += filter(None, batches.values())
+            self.states += batches
             self.heard.notify_all()
 
     def until_states(self, count: int) -> None:
@@ -112,8 +110,8 @@ def test_the_end_tells_what_is_left_of_each_worktree(monkeypatch: pytest.MonkeyP
 
 def test_an_error_of_the_reporter_is_not_swallowed() -> None:
     class Broken(Recorder):
-        def git_state(self, worktree: Path) -> None:
-            raise RuntimeError(str(worktree))
+        def report(self, batches: Mapping[Path, list[Activity]]) -> None:
+            raise RuntimeError(str(*batches))
 
     with pytest.raises(RuntimeError, match="/w/one"), Batcher(Broken()) as batcher:
         batcher.put([change("a")])

@@ -158,9 +158,8 @@ def test_away_from_the_server_activities_are_kept_and_each_state_once(
     login = root / "feat-login"
     for number in range(3):
         (login / f"new{number}").write_text("n")
-        reporter.activities([Activity(login, f"new{number}", "added", NOON, 1)])
-        reporter.git_state(login)
-    reporter.git_state(root / "trunk-main")
+        reporter.report({login: [Activity(login, f"new{number}", "added", NOON, 1)]})
+    reporter.report({root / "trunk-main": []})
     assert [kind for kind, _ in spooled()] == ["activities", "git_state", "activities", "activities"]
     reporter.stop()
     reporter.close()
@@ -176,8 +175,7 @@ def test_during_a_rebase_work_counts_for_the_branch(git: Git, roster: Roster, ro
     reporter = Reporter(Away(), roster, lambda: True, True, lambda _: None)  # type: ignore[arg-type]
     login = root / "feat-login"
     git(login, "checkout", "-q", "--detach")
-    reporter.activities([Activity(login, "README", "modified", NOON, 2)])
-    reporter.git_state(login)
+    reporter.report({login: [Activity(login, "README", "modified", NOON, 2)]})
     ((kind, body),) = spooled()
     assert (kind, body["branch"], body["activities"][0]["path"]) == ("activities", "feat/login", "README")
 
@@ -188,13 +186,8 @@ def test_what_a_path_may_be(git: Git, roster: Roster, root: Path) -> None:
     (login / ".gitignore").write_text("*.o\n")
     long = "d/" * LONGEST + "file"
     wanted = [os.fsdecode(b"caf\xe9"), "-option\n\x1b[2J", long, "src.o", "README"]
-    reporter.activities(
-        [
-            *(Activity(login, path, "modified", NOON, 1) for path in wanted),
-            Activity(login, None, "left out", NOON, 7),
-        ]
-    )
-    reporter.git_state(login)
+    batch = [Activity(login, path, "modified", NOON, 1) for path in wanted]
+    reporter.report({login: [*batch, Activity(login, None, "left out", NOON, 7)]})
     told = json.loads(json.dumps(spooled()[0][1]))["activities"]
     assert [each.get("path") for each in told] == ["caf\ufffd", "-option\n\x1b[2J", None, "README", None]
     assert told[2]["details"]["end_of_path"] == long[-LONGEST:]
