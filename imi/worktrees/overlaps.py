@@ -1,7 +1,8 @@
 """Overlaps: two agents, or two worktrees, touched the same file of a project at nearly the same time.
 
 The same rule as the server's `GET /conflicts`, over what this machine sees by itself at once and what the
-server knows of others. Each is told once a pair, file and window.
+server knows of others. Whoever touches a file overlaps with the one before: so of fifty in one file each is
+named, and not each with every other. Each is told once a pair, file and window.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 
 WINDOW = timedelta(seconds=60)
@@ -52,27 +53,26 @@ class Overlaps:
     """What was touched within the window, and what has been told."""
 
     def __init__(self) -> None:
-        self.touches: dict[tuple[Path, str], list[Touch]] = {}  # the file touched last at the end
+        # the last touches of a file, of two worktrees at most; the file touched last at the end
+        self.touches: dict[tuple[Path, str], list[Touch]] = {}
         self.told: dict[object, datetime] = {}
 
     def touch(self, repository: Path, path: str, touch: Touch) -> list[Overlap]:
-        """Take in a touch of this machine; its overlaps with other worktrees that have not been told. Of one
-        worktree's agents the server knows better: a claim may be newer than what is known here."""
+        """Take in a touch of this machine; its overlap with another worktree, if that has not been told. Of
+        one worktree's agents the server knows better: a claim may be newer than what is known here."""
         key = repository, path
-        others = [
-            each
-            for each in self.touches.pop(key, [])
-            if touch.at - each.at <= WINDOW and each.place != touch.place
-        ]
-        self.touches[key] = [*others, touch]
+        other = [each for each in self.touches.pop(key, []) if each.place != touch.place][-1:]
+        self.touches[key] = [*other, touch]
         if len(self.touches) > KEPT:
             del self.touches[next(iter(self.touches))]
-        return self.untold(Overlap(repository, path, each, touch) for each in others)
+        return self.untold(
+            Overlap(repository, path, each, touch) for each in other if touch.at - each.at <= WINDOW
+        )
 
     def among(self, repository: Path, path: str, touches: Iterable[Touch]) -> list[Overlap]:
         """The overlaps among touches that the server knows, without those that have been told."""
         found = sorted(touches, key=lambda each: each.at)
-        pairs = (Overlap(repository, path, *pair) for pair in combinations(found, 2))
+        pairs = (Overlap(repository, path, *pair) for pair in pairwise(found))
         return self.untold(
             each
             for each in pairs

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,17 @@ def test_an_overlap_is_told_once_a_window_whoever_saw_it() -> None:
     known = [touch("feat-pay", "claude-7", 10), touch("feat-login", "ada", 20)]
     assert seen.among(SHOP, "a", known) == []
     far = Touch("0198", "fix/far on far-away", "codex-2", NOON + timedelta(seconds=21))
-    assert len(seen.among(SHOP, "a", [*known, far])) == 2
+    (theirs,) = seen.among(SHOP, "a", [*known, far])
+    assert (theirs.first.name, theirs.last.name) == ("feat-login", "fix/far on far-away")
     assert seen.among(SHOP, "a", [*known, far]) == []
     assert len(seen.touch(SHOP, "a", touch("feat-pay", "claude-7", 75))) == 1
+
+
+def test_of_many_in_one_file_each_is_told_with_the_one_before() -> None:
+    seen, crowd = Overlaps(), [touch(f"feat-{number}", "ada", number) for number in range(50)]
+    found = [each for one in [*crowd, *crowd] for each in seen.touch(SHOP, "a", one)]
+    assert [(each.first, each.last) for each in found] == [*pairwise([*crowd, crowd[0]])]
+    assert seen.among(SHOP, "a", reversed(crowd)) == []
 
 
 def test_of_many_files_the_first_are_named() -> None:
