@@ -15,7 +15,7 @@ from imi.worktrees.watching import Change
 
 QUIET, LATEST = 0.5, 5.0  # seconds
 PATHS = 200  # of one worktree in one report
-MANY = 20  # worktrees that are reported together
+WORKTREES = 20  # in one report
 
 Kind = Literal["added", "modified", "deleted", "left out"]
 
@@ -131,7 +131,7 @@ class Batcher:
             while True:
                 due = sorted((pending.due(), worktree) for worktree, pending in self.pending.items())
                 now = float("inf") if self.ended else time.monotonic()
-                if ready := [worktree for moment, worktree in due[:MANY] if moment <= now]:
+                if ready := [worktree for moment, worktree in due[:WORKTREES] if moment <= now]:
                     return {worktree: self.pending.pop(worktree).batch() for worktree in ready}
                 if self.ended:
                     return {}

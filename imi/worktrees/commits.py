@@ -1,19 +1,18 @@
-"""Commits: what git says of them, and how far they are from the trunk: of many in one call."""
+"""Commits: what git says of them, and how far they are from the trunk; of many in one call if it can be."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from pathlib import Path
 
 from imi.worktrees import git, parallel
 from imi.worktrees.git import GitError
 
 NEAR, FAR = 100, 10_000
-"""So many commits are read for each of several heads, and for all of them, to count without another call."""
+"""At most so many commits are read for each of several tips, and for all; if more, git counts for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +55,24 @@ def divergence(repository: Path, trunk: str, head: str) -> tuple[int, int]:
 
 
 def divergences(repository: Path, trunk: str, heads: Collection[str]) -> dict[str, tuple[int, int]]:
-    """The divergence of each of these commits from the trunk's."""
+    """(ahead, behind) by head, as `divergence` counts; all are hashes. GitError as there."""
     parents = _history(repository, {trunk, *heads}) if len(heads) > 1 else None
     if parents is None:
         return dict(zip(heads, parallel.run(partial(divergence, repository, trunk), [*heads]), strict=True))
     from graphlib import TopologicalSorter
 
-    reached: dict[str, int] = {}  # of each commit the set of those it consists of, a bit each
+    reached: dict[str, int] = {}  # of each commit the set of those that it reaches, a bit each
     for place, commit in enumerate(TopologicalSorter(parents).static_order()):
-        reached[commit] = reduce(or_, (reached[each] for each in parents.get(commit, ())), 1 << place)
+        reached[commit] = 1 << place
+        for each in parents.get(commit, ()):
+            reached[commit] |= reached[each]
     own = reached[trunk]
     return {head: ((reached[head] & ~own).bit_count(), (own & ~reached[head]).bit_count()) for head in heads}
 
 
 def _history(repository: Path, tips: Collection[str]) -> dict[str, list[str]] | None:
-    """The tips and all that they consist of, each with its parents, down to one commit that all others
-    descend from: so none of them comes before it, whatever their dates. None when it is too far away."""
+    """The tips and all that they reach, each with its parents: down to one commit that all the others descend
+    from, whatever their dates, or to the end. None when neither is near."""
     most = min(NEAR * len(tips), FAR)
     question = ("rev-list", "--parents", f"--max-count={most}", "--stdin")
     parents: dict[str, list[str]] = {}

@@ -1,7 +1,7 @@
 """Facts: how a worktree stands at this moment.
 
-A thousand are read in seconds, so of many each costs one call of git: one more where there are stashes, and
-some with filters or submodules. What git keeps as a file is looked at as one.
+A thousand are read in seconds, so of many each costs one call of git: one more where there are stashes or
+the trunk is far, and some with filters or submodules. What git keeps as a file is looked at as one.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ Look = tuple[Facts, str | None]
 
 
 def read(worktree: Path, trunk: str | None, links: frozenset[str] = frozenset()) -> Facts:
-    """The facts of a worktree, given by its root. `trunk` is a commit, None where there is none; `links` are
-    the paths in the worktree that sync linked, which count neither as dirty nor as untracked while they are
-    symbolic links. GitError says why it cannot be read."""
+    """The facts of a worktree, given by its root. `trunk` is a commit or a whole reference, None where there
+    is none; `links` are the paths in the worktree that sync linked, which count neither as dirty nor as
+    untracked while they are symbolic links. GitError says why it cannot be read."""
     return complete(worktree, [look(worktree, links, {})], trunk)[0]
 
 
 def look(worktree: Path, links: frozenset[str], filters: Mapping[str, Sequence[str]]) -> Look:
-    """What one worktree is asked. `filters` are the settings of those that hold in all worktrees of a
-    repository, by its folder, where they are known."""
+    """What one worktree is asked. `filters` are the names of the filters' settings that hold in all
+    worktrees of a repository, by its folder; of any other git is asked."""
     observed_at = datetime.now(UTC)
     found = gitdirs.find(str(worktree))
     blanked = filters.get(found.common) if found else None
     status = uncommitted.status(worktree, "--branch", "--show-stash", "--ahead-behind", blanked=blanked)
-    if found is None:
+    if found is None:  # git has usually said why by now
         raise GitError(f"{worktree}: its .git cannot be read")
     own = Path(found.own)
     entries = [entry for entry in status.entries if not _is_linked(worktree, entry, links)]
@@ -103,14 +103,18 @@ def look(worktree: Path, links: frozenset[str], filters: Mapping[str, Sequence[s
 
 
 def complete(repository: Path, looks: Sequence[Look], trunk: str | None) -> list[Facts]:
-    """The whole facts; the commits of all are asked for together. GitError if one cannot be read."""
+    """The whole facts; the commits of all are asked for together. `trunk` is a commit, None where there is
+    none. GitError if one of them, or its history, cannot be read."""
     heads = {head for _, head in looks if head}
     found = commits.read(repository, heads)
     counts = commits.divergences(repository, trunk, heads) if trunk else {}
     whole = []
     for seen, head in looks:
-        ahead, behind = counts.get(head or "", (None, None))
-        whole.append(replace(seen, commit=found.get(head or ""), ahead=ahead, behind=behind))
+        if head:
+            ahead, behind = counts.get(head, (None, None))
+            whole.append(replace(seen, commit=found[head], ahead=ahead, behind=behind))
+        else:
+            whole.append(seen)
     return whole
 
 

@@ -1,8 +1,8 @@
 """Overlaps: two agents, or two worktrees, touched the same file of a project at nearly the same time.
 
-The same rule as the server's `GET /conflicts`, over what this machine sees by itself at once and what the
-server knows of others. Whoever touches a file overlaps with the one before: so of fifty in one file each is
-named, and not each with every other. Each is told once a pair, file and window.
+What counts is what the server's `GET /conflicts` counts, over what this machine sees by itself at once and
+what the server knows of others. A touch overlaps with the last one before it by another worktree or agent: so
+of fifty in one file each is named, and not each with every other. Each is told once a pair, file and window.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 WINDOW = timedelta(seconds=60)
-KEPT = 20_000  # touches that are remembered: of a build with more, the oldest are not compared
+KEPT = 20_000  # files, and overlaps told, that are remembered: of a build with more, the last ones
 NAMED = 3  # files of one pair that are named in one go
 
 
@@ -50,7 +50,7 @@ class Overlap:
 
 
 class Overlaps:
-    """What was touched within the window, and what has been told."""
+    """The last touches of each file, and what has been told."""
 
     def __init__(self) -> None:
         # the last touches of a file, of two worktrees at most; the file touched last at the end

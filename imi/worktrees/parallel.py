@@ -17,8 +17,7 @@ def quietly(label: str, done: int, total: int) -> None:
 
 
 def run(call: Callable[[Given], Answer], items: Sequence[Given], at_once: int = 4) -> Generator[Answer]:
-    """Calls with each item, so many at once: four, if each runs git, which keeps a processor busy. The
-    answers, and what is raised, come in the items' order."""
+    """Calls with each item, so many at once; the answers, and what is raised, in the items' order."""
     if len(items) < 2:
         yield from map(call, items)
         return

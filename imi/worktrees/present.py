@@ -44,7 +44,7 @@ def read_all(project: Project, folders: Sequence[Path], progress: Progress = qui
 
 
 def _complete(project: Project, looks: list[Look], tip: str | None) -> list[Facts]:
-    """The facts of all but those whose commit cannot be read, which are found by halves."""
+    """The facts of all but those whose commit, or its history, cannot be read: they are found by halves."""
     try:
         return facts.complete(project.repository, looks, tip)
     except GitError:

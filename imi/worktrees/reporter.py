@@ -1,4 +1,4 @@
-"""What a monitor tells the server: what was done in a worktree, and how it stands, in one delivery.
+"""What a monitor tells the server: what was done in worktrees, and how they stand, several at a time.
 
 Files that git ignores are not reported. While the server is away, activities are kept (spool.py) and of each
 worktree only that its state is to be told: when the server answers again, it is read once more.
@@ -17,7 +17,7 @@ from typing import Any
 from imi.cli.client import Api
 from imi.config import ConfigError
 from imi.worktrees import delivery, git, present, report, spool
-from imi.worktrees.batching import MANY, Activity
+from imi.worktrees.batching import WORKTREES, Activity
 from imi.worktrees.facts import Facts
 from imi.worktrees.git import GitError
 from imi.worktrees.holders import Holders
@@ -30,7 +30,7 @@ STRANGER = "the server has no work in progress on its branch, so nothing is repo
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Telling:
     """A report of a worktree, and the facts that were read for it."""
 
     watched: Watched
@@ -76,13 +76,13 @@ class Reporter:
             batch = batches[watched.root] if self.track else []
             if batch and (activities := self._activities(watched, branch, batch)):
                 body = report.activities_body(watched.project, branch, activities)
-                done.append(Told(watched, seen, "activities", body))
+                done.append(Telling(watched, seen, "activities", body))
             if seen.branch and self.away and self.end == float("inf"):
                 self.untold.add(watched.root)
             elif seen.branch and not self._is_known(seen):
                 body = report.git_state_body(watched.project, seen)
-                states.append(Told(watched, seen, "git_state", body))
-        if told := done + states:
+                states.append(Telling(watched, seen, "git_state", body))
+        if told := done + states:  # those that follow each other are sent side by side
             self._tell(told)
 
     def deliver(self) -> None:
@@ -97,8 +97,8 @@ class Reporter:
     def close(self) -> None:
         """After the last batch: keep what the server has not heard, and say so."""
         untold = [*self.untold]
-        for start in range(0, len(untold), MANY):
-            self.report({root: [] for root in untold[start : start + MANY]})
+        for start in range(0, len(untold), WORKTREES):
+            self.report({root: [] for root in untold[start : start + WORKTREES]})
         if self.reports() and (kept := spool.count()):
             self.say(f"{kept} report{'s wait' if kept > 1 else ' waits'} for the server")
 
@@ -108,16 +108,16 @@ class Reporter:
         for watched in filter(None, map(self.roster.watched.get, roots)):
             if watched.project.remote:
                 projects.setdefault(watched.project.repository, []).append(watched)
-        for of_one in projects.values():
+        for group in projects.values():
             try:
-                found = present.read_all(of_one[0].project, [each.root for each in of_one])
+                found = present.read_all(group[0].project, [each.root for each in group])
             except ConfigError as error:
                 self.say(str(error))
                 continue
-            for watched in of_one:
+            for watched in group:
                 try:
                     yield watched, found.get(watched.root) or present.read(watched.project, watched.root)
-                except GitError as error:
+                except (GitError, ConfigError) as error:
                     if watched.root.is_dir():
                         self.say(f"{watched.root.name}: {error}")
 
@@ -132,7 +132,7 @@ class Reporter:
         before, at = self.told.get(seen.worktree, (seen, -HEARTBEAT))
         return time.monotonic() - at < HEARTBEAT and before == replace(seen, observed_at=before.observed_at)
 
-    def _tell(self, told: list[Told]) -> None:
+    def _tell(self, told: list[Telling]) -> None:
         if time.monotonic() > self.end:
             for each in told:
                 spool.put([spool.made(self.api.actor, each.kind, each.body)])

@@ -39,8 +39,8 @@ def filters(worktree: Path) -> list[str]:
 
 
 def shared_filters(repository: Path) -> dict[str, list[str]]:
-    """The settings of filters that hold in all worktrees of a repository, by its folder; none where they may
-    differ."""
+    """The settings of filters that hold in all worktrees of a repository, by its folder: in the place of a
+    worktree may lie another's clone, with its own. Empty where they may differ."""
     names = _settings(repository, rf"{FILTERS}|^includeif\.|^extensions\.worktreeconfig$")
     return {str(repository): names} if all(name.startswith("filter.") for name in names) else {}
 

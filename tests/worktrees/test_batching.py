@@ -36,6 +36,7 @@ class Recorder:
     def __init__(self) -> None:
         self.batches: list[list[Activity]] = []  # that are not empty
         self.states: list[Path] = []
+        self.sizes: list[int] = []  # of reports, in worktrees
         self.heard = threading.Condition()
         self.free = threading.Event()
         self.free.set()
@@ -47,6 +48,7 @@ class Recorder:
         with self.heard:
             self.batches += filter(None, batches.values())
             self.states += batches
+            self.sizes.append(len(batches))
             self.heard.notify_all()
 
     def until_states(self, count: int) -> None:
@@ -108,10 +110,19 @@ def test_the_end_tells_what_is_left_of_each_worktree(monkeypatch: pytest.MonkeyP
     assert [[each.path for each in batch] for batch in recorder.batches] == [["a"]]
 
 
+def test_what_is_due_together_is_one_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "QUIET", 1000.0)
+    monkeypatch.setattr(batching, "LATEST", 1000.0)
+    recorder = Recorder()
+    with Batcher(recorder) as batcher:
+        batcher.put([change("a", worktree=Path(f"/w/{number}")) for number in range(batching.WORKTREES + 1)])
+    assert recorder.sizes == [batching.WORKTREES, 1]
+
+
 def test_an_error_of_the_reporter_is_not_swallowed() -> None:
     class Broken(Recorder):
         def report(self, batches: Mapping[Path, list[Activity]]) -> None:
-            raise RuntimeError(str(*batches))
+            raise RuntimeError(*batches)
 
     with pytest.raises(RuntimeError, match="/w/one"), Batcher(Broken()) as batcher:
         batcher.put([change("a")])

@@ -46,25 +46,26 @@ def test_divergence_is_gits_own_count(git: Git, clone: Path) -> None:
     git(clone, "switch", "-q", "main")
     git.commit(clone, "c")
     assert commits.divergence(clone, "main", "side") == (2, 1)
+    assert commits.divergences(clone, "main", []) == {}
 
 
 def grown(repository: Path, seed: int, roots: int) -> dict[str, set[str]]:
-    """A history of 300 commits with dates at random, each with what it consists of; a third are merges. With one
-    root it begins as a line."""
-    chance, told = random.Random(seed), []
+    """300 commits with dates at random, each with all that it reaches, itself too. With one root the first 60
+    are a line, where reading may end."""
+    chance, stream = random.Random(seed), []
     reached: list[set[int]] = []
     for number in range(300):
         known = range(max(0, number - 12), number) if number >= roots else range(0)
         parents = [number - 1] if roots == 1 and 0 < number < 60 else []
         parents = parents or chance.sample(known, min(len(known), chance.choice((1, 1, 2))))
         reached.append({number}.union(*(reached[each] for each in parents)))
-        told += ["commit refs/heads/grown", f"mark :{number + 1}"]
-        told += [f"committer a <a> {chance.randrange(10**9, 2 * 10**9)} +0000", "data 0"]
-        told += [f"{'merge' if place else 'from'} :{each + 1}" for place, each in enumerate(parents)]
-        told += ["reset refs/heads/grown", ""]
+        stream += ["commit refs/heads/grown", f"mark :{number + 1}"]
+        stream += [f"committer a <a> {chance.randrange(10**9, 2 * 10**9)} +0000", "data 0"]
+        stream += [f"{'merge' if place else 'from'} :{each + 1}" for place, each in enumerate(parents)]
+        stream += ["reset refs/heads/grown", ""]
     marks = repository / "marks"
     question = ["git", "fast-import", "--quiet", "--force", f"--export-marks={marks}"]
-    subprocess.run(question, cwd=repository, input="\n".join(told).encode(), check=True)
+    subprocess.run(question, cwd=repository, input="\n".join(stream).encode(), check=True)
     hashes = dict(line.removeprefix(":").split() for line in marks.read_text().splitlines())
     return {
         hashes[str(number + 1)]: {hashes[str(each + 1)] for each in its} for number, its in enumerate(reached)
@@ -88,14 +89,16 @@ def test_how_far_many_are_from_the_trunk_whatever_their_dates(
             assert commits.divergences(clone, trunk, heads) == expected, seed
 
 
-def test_how_far_those_are_whose_common_history_is_long(
-    git: Git, clone: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("far", "is_one_history"), [(4, True), (3, False)])
+def test_what_all_have_in_common_is_not_read(
+    git: Git, clone: Path, far: int, is_one_history: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heads = []
-    for name in "abc":
+    tips = []
+    for name in "abcd":
         git(clone, "switch", "-q", "-c", name, "main")
-        heads.append(git.commit(clone, name))
-    monkeypatch.setattr(commits, "FAR", 2)
-    trunk = git(clone, "rev-parse", "main")
-    assert commits.divergences(clone, trunk, heads) == dict.fromkeys(heads, (1, 0))
-    assert commits.divergences(clone, trunk, []) == {}
+        tips.append(git.commit(clone, name))
+    *heads, trunk = tips
+    monkeypatch.setattr(commits, "FAR", far)
+    if is_one_history:
+        monkeypatch.setattr(commits, "divergence", None)
+    assert commits.divergences(clone, trunk, heads) == dict.fromkeys(heads, (1, 1))

@@ -81,9 +81,10 @@ def test_an_overlap_is_told_once_a_window_whoever_saw_it() -> None:
 
 def test_of_many_in_one_file_each_is_told_with_the_one_before() -> None:
     seen, crowd = Overlaps(), [touch(f"feat-{number}", "ada", number) for number in range(50)]
-    found = [each for one in [*crowd, *crowd] for each in seen.touch(SHOP, "a", one)]
-    assert [(each.first, each.last) for each in found] == [*pairwise([*crowd, crowd[0]])]
-    assert seen.among(SHOP, "a", reversed(crowd)) == []
+    again = [touch(f"feat-{number}", "ada", 50 + number) for number in range(50)]
+    found = [each for one in [*crowd, *again] for each in seen.touch(SHOP, "a", one)]
+    assert [(each.first, each.last) for each in found] == [*pairwise([*crowd, again[0]])]
+    assert seen.among(SHOP, "a", reversed(again)) == []
 
 
 def test_of_many_files_the_first_are_named() -> None:
@@ -178,6 +179,23 @@ def test_away_from_the_server_activities_are_kept_and_each_state_once(
         "the server is away; 2 reports are kept for the next command or `imi reconcile`",
         "5 reports wait for the server",
     ]
+
+
+def test_of_several_worktrees_the_activities_go_first_and_one_that_is_broken_hides_no_other(
+    git: Git, roster: Roster, root: Path
+) -> None:
+    names = ["feat-broken", "feat-login", "feat-pay"]
+    for name in ("feat-broken", "feat-pay"):
+        git(root / "trunk-main", "worktree", "add", "-q", "-b", name, str(root / name))
+    roster.look()
+    (root / "feat-broken/.git").write_text("x")
+    said: list[str] = []
+    reporter = Reporter(Away(), roster, lambda: True, True, said.append)  # type: ignore[arg-type]
+    reporter.report({root / name: [Activity(root / name, "new", "added", NOON, 1)] for name in names})
+    assert [kind for kind, _ in spooled()] == ["activities", "activities", "git_state", "git_state"]
+    branches = [body.get("branch") or body["git_state"]["branch_name"] for _, body in spooled()]
+    assert branches == ["feat/login", "feat-pay"] * 2
+    assert [sentence.partition(":")[0] for sentence in said][:1] == ["feat-broken"]
 
 
 def test_during_a_rebase_work_counts_for_the_branch(git: Git, roster: Roster, root: Path) -> None:
