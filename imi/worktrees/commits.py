@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -56,23 +57,24 @@ def divergence(repository: Path, trunk: str, head: str) -> tuple[int, int]:
 
 def divergences(repository: Path, trunk: str, heads: Collection[str]) -> dict[str, tuple[int, int]]:
     """(ahead, behind) by head, as `divergence` counts; all are hashes. GitError as there."""
-    parents = _history(repository, {trunk, *heads}) if len(heads) > 1 else None
-    if parents is None:
+    history = _history(repository, {trunk, *heads}) if len(heads) > 1 else None
+    if history is None:
         return dict(zip(heads, parallel.run(partial(divergence, repository, trunk), [*heads]), strict=True))
-    from graphlib import TopologicalSorter
-
     reached: dict[str, int] = {}  # of each commit the set of those that it reaches, a bit each
-    for place, commit in enumerate(TopologicalSorter(parents).static_order()):
+    for place, (commit, parents) in enumerate(history.items()):
         reached[commit] = 1 << place
-        for each in parents.get(commit, ()):
-            reached[commit] |= reached[each]
+        for parent in parents:
+            reached[commit] |= reached[parent]
     own = reached[trunk]
     return {head: ((reached[head] & ~own).bit_count(), (own & ~reached[head]).bit_count()) for head in heads}
 
 
 def _history(repository: Path, tips: Collection[str]) -> dict[str, list[str]] | None:
-    """The tips and all that they reach, each with its parents: down to one commit that all the others descend
-    from, whatever their dates, or to the end. None when neither is near."""
+    """The tips and all that they reach, each with its parents and after them: down to one commit that all the
+    others descend from, whatever their dates, or to the end. None when neither is near, and when a
+    replacement has made a circle of it."""
+    from graphlib import CycleError, TopologicalSorter
+
     most = min(NEAR * len(tips), FAR)
     question = ("rev-list", "--parents", f"--max-count={most}", "--stdin")
     parents: dict[str, list[str]] = {}
@@ -84,5 +86,7 @@ def _history(repository: Path, tips: Collection[str]) -> dict[str, list[str]] | 
         ends.update(each for each in before if each not in parents)
         has_root |= not before
         if not ends or (len(ends) == 1 and not has_root):
-            return parents
+            with suppress(CycleError):
+                return {each: parents.get(each, []) for each in TopologicalSorter(parents).static_order()}
+            break
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,11 +40,10 @@ class Holders:
         self.by_id = {item["id"]: item for item in items.values()}
 
     def now(self, project: Project, branch: str) -> str | None:
-        """The agent that holds a branch's work item at this moment, or as far as is known."""
+        """The agent that holds a branch's work item at this moment; Failure if the server does not say it."""
         if project_id := self.ids.get(project.repository):
-            with suppress(Failure):
-                for item in self.api.get("/work", project_id=project_id, branch_name=branch)["items"]:
-                    self.items[project.repository, branch] = item
+            for item in self.api.get("/work", project_id=project_id, branch_name=branch)["items"]:
+                self.items[project.repository, branch] = item
         return self.of(project, branch)
 
     def of(self, project: Project, branch: str | None) -> str | None:

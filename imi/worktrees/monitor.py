@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from imi.worktrees.git import GitError
 from imi.worktrees.names import LayoutError
 from imi.worktrees.overlaps import WINDOW, Overlap, Overlaps, Touch
 from imi.worktrees.reporter import Reporter, ignored
-from imi.worktrees.roster import Roster
+from imi.worktrees.roster import Roster, Watched
 from imi.worktrees.watching import Change, Watcher
 
 LOOK, AGAIN, ASK, OVERLAPS, MINUTE = 1.0, 5.0, 15.0, 3.0, 60.0  # seconds
@@ -111,24 +112,37 @@ class Monitor:
 
     def noticed(self, changes: Iterable[Change]) -> None:
         """Compare these changes with the others of the last minute, and warn at once."""
-        found: dict[Path, list[Overlap]] = {}
+        touched: dict[Path, list[Change]] = {}
         for change in changes:
-            root = change.worktree
             if change.kind == "gone":
-                self.roster.lost(root)
-            watched = self.roster.watched.get(root)
-            if watched and change.kind in FILES:
-                touch = Touch(str(root), root.name, self.agent(root), change.moment)
-                with self.lock:
-                    new = self.overlaps.touch(watched.project.repository, change.path, touch)
-                found.setdefault(root, []).extend(new)
-        for root, overlaps in found.items():
-            nobodys = ignored(root, [each.path for each in overlaps])
-            if left := [each for each in overlaps if each.path not in nobodys]:
-                named = [
-                    replace(each, first=self._named(each.first), last=self._named(each.last)) for each in left
-                ]
-                self.screen.warn(named)
+                self.roster.lost(change.worktree)
+            elif change.kind in FILES:
+                touched.setdefault(change.worktree, []).append(change)
+        for root, its in touched.items():
+            if watched := self.roster.watched.get(root):
+                self._compare(watched, its)
+
+    def _compare(self, watched: Watched, changes: list[Change]) -> None:
+        """Compare one worktree's changes of files with what others have touched."""
+        root, repository = watched.root, watched.project.repository
+        agent = self.agent(root)
+        found: list[Overlap] = []
+        with self.lock:
+            for change in changes:
+                touch = Touch(str(root), root.name, agent, change.moment)
+                found += self.overlaps.touch(repository, change.path, touch)
+        nobodys = ignored(root, [each.path for each in found])
+        with self.lock:
+            for each in found:
+                if each.path in nobodys:
+                    self.overlaps.withdraw(each)
+        named = [
+            replace(each, first=self._named(each.first), last=self._named(each.last))
+            for each in found
+            if each.path not in nobodys
+        ]
+        if named:
+            self.screen.warn(named)
 
     def _named(self, touch: Touch) -> Touch:
         """By whom it was, if a claim is newer than what was known: asked for once a second at most."""
@@ -138,7 +152,8 @@ class Monitor:
             return touch
         is_away = self.reporter.away or self.holders.failure
         if not is_away and self._is_due(f"holder of {root}", LOOK):
-            self.holders.now(watched.project, watched.branch)
+            with suppress(Failure):
+                self.holders.now(watched.project, watched.branch)
         return replace(touch, agent=self.agent(root))
 
     def _run(self) -> None:

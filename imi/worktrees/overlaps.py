@@ -1,8 +1,9 @@
 """Overlaps: two agents, or two worktrees, touched the same file of a project at nearly the same time.
 
 What counts is what the server's `GET /conflicts` counts, over what this machine sees by itself at once and
-what the server knows of others. A touch overlaps with the last one before it by another worktree or agent: so
-of fifty in one file each is named, and not each with every other. Each is told once a pair, file and window.
+what the server knows of others. A touch overlaps with the last one before it in another worktree, and by
+another agent in its own: so of fifty in one file each is named, and not each with every other. Each is told
+once a pair, file and window.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 WINDOW = timedelta(seconds=60)
@@ -69,10 +70,17 @@ class Overlaps:
             Overlap(repository, path, each, touch) for each in other if touch.at - each.at <= WINDOW
         )
 
+    def withdraw(self, overlap: Overlap) -> None:
+        """Its last touch is of a file that is nobody's, and does not come between others."""
+        touches = self.touches.get((overlap.repository, overlap.path), [])
+        touches[:] = [each for each in touches if each != overlap.last]
+
     def among(self, repository: Path, path: str, touches: Iterable[Touch]) -> list[Overlap]:
         """The overlaps among touches that the server knows, without those that have been told."""
         found = sorted(touches, key=lambda each: each.at)
-        pairs = (Overlap(repository, path, *pair) for pair in pairwise(found))
+        of_a_place = pairwise(sorted(found, key=lambda each: each.place))
+        handed_on = (pair for pair in of_a_place if pair[0].place == pair[1].place)
+        pairs = (Overlap(repository, path, *pair) for pair in chain(pairwise(found), handed_on))
         return self.untold(
             each
             for each in pairs

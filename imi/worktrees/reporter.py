@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from imi.cli.client import Api
+from imi.cli.outcome import Failure
 from imi.config import ConfigError
 from imi.worktrees import delivery, git, present, report, spool
 from imi.worktrees.batching import WORKTREES, Activity
@@ -59,6 +60,7 @@ class Reporter:
         self.delivered: set[Path] = set()  # repositories of which it has heard something new
         self.strangers: set[Path] = set()  # worktrees that the server has no work of, which was said
         self.away = False
+        self.asks = False  # whether the server is asked who holds what, for this report
         self.lock = threading.Lock()  # of deliveries, and of what is said of them
         self.end = float("inf")
 
@@ -66,6 +68,7 @@ class Reporter:
         """Tell what was done in these worktrees and how they stand; of the trunk nothing."""
         if not self.reports():
             return
+        self.asks = not self.away and self.end == float("inf")
         done, states = [], []
         for watched, seen in self._read(batches):
             if seen.branch:
@@ -123,9 +126,16 @@ class Reporter:
 
     def _activities(self, watched: Watched, branch: str, batch: list[Activity]) -> list[dict[str, Any]]:
         left_out = ignored(watched.root, [each.path for each in batch if each.path])
-        known = self.holders.of if self.away else self.holders.now
-        agent = known(watched.project, branch) or self.api.actor
+        agent = self._holder(watched, branch) or self.api.actor
         return [_activity(each, agent) for each in batch if each.path not in left_out]
+
+    def _holder(self, watched: Watched, branch: str) -> str | None:
+        if self.asks:
+            try:
+                return self.holders.now(watched.project, branch)
+            except Failure:  # the next one would wait as long for it
+                self.asks = False
+        return self.holders.of(watched.project, branch)
 
     def _is_known(self, seen: Facts) -> bool:
         """Whether the server has just had the same."""

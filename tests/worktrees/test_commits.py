@@ -89,6 +89,15 @@ def test_how_far_many_are_from_the_trunk_whatever_their_dates(
             assert commits.divergences(clone, trunk, heads) == expected, seed
 
 
+def test_a_circle_that_a_graft_has_made_is_gits_to_count(git: Git, clone: Path) -> None:
+    root, middle = git(clone, "rev-parse", "main"), git.commit(clone, "a")
+    trunk = git.commit(clone, "b")
+    side = git(clone, "commit-tree", "-p", trunk, "-m", "c", "main^{tree}")
+    (clone / ".git/info/grafts").write_text(f"{middle} {trunk} {root}\n")
+    counts = commits.divergences(clone, trunk, [root, side])
+    assert counts == {head: commits.divergence(clone, trunk, head) for head in (root, side)}
+
+
 @pytest.mark.parametrize(("far", "is_one_history"), [(4, True), (3, False)])
 def test_what_all_have_in_common_is_not_read(
     git: Git, clone: Path, far: int, is_one_history: bool, monkeypatch: pytest.MonkeyPatch

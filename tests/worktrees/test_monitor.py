@@ -20,9 +20,11 @@ from imi.cli.render import Bar
 from imi.worktrees import layout, overlaps, spool
 from imi.worktrees.background import Seat
 from imi.worktrees.batching import Activity
-from imi.worktrees.overlaps import Overlaps, Touch, sentences
+from imi.worktrees.monitor import Monitor
+from imi.worktrees.overlaps import Overlap, Overlaps, Touch, sentences
 from imi.worktrees.reporter import LONGEST, Reporter
 from imi.worktrees.roster import Roster
+from imi.worktrees.watching import Change
 from tests.repositories import Git
 
 SHOP = Path("/shop/.bare")
@@ -87,6 +89,30 @@ def test_of_many_in_one_file_each_is_told_with_the_one_before() -> None:
     assert seen.among(SHOP, "a", reversed(again)) == []
 
 
+def test_two_agents_of_one_worktree_are_told_whoever_came_between() -> None:
+    handed = [
+        touch("feat-pay", "codex-2", 0),
+        touch("feat-login", "ada", 1),
+        touch("feat-pay", "claude-7", 2),
+    ]
+    found = [(each.first.agent, each.last.agent) for each in Overlaps().among(SHOP, "a", handed)]
+    assert found == [("codex-2", "ada"), ("codex-2", "claude-7")]
+
+
+def test_who_ignores_a_file_does_not_come_between_two_who_do_not(
+    git: Git, roster: Roster, root: Path
+) -> None:
+    names = ["feat-pay", "feat-built", "feat-login"]
+    for name in names[:2]:
+        git(root / "trunk-main", "worktree", "add", "-q", "-b", name, str(root / name))
+    roster.look()
+    (root / "feat-built/.gitignore").write_text("out\n")
+    monitor = Monitor(Away(), roster, lambda: True, True, None)  # type: ignore[arg-type]
+    screen = monitor.screen = Recorder()
+    monitor.noticed([Change(root / name, "out", "modified", datetime.now(UTC)) for name in names])
+    assert screen.warned == ["out was touched by ada in feat-pay, then by ada in feat-login"]
+
+
 def test_of_many_files_the_first_are_named() -> None:
     seen = Overlaps()
     for path in "abcde":
@@ -146,13 +172,30 @@ def test_projects_by_the_paths_of_their_worktrees(git: Git, tmp_path: Path, root
     assert set(roster.watched) == {other / "trunk-main", root / "feat-login", root / "trunk-main"}
 
 
+class Recorder:
+    """A screen that remembers."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, overlaps: list[Overlap]) -> None:
+        self.warned += sentences(overlaps)
+
+    def say(self, sentence: str) -> None:
+        raise AssertionError(sentence)
+
+
 class Away:
-    """An API that is never there."""
+    """An API that is never there, and how often it was asked."""
 
     actor = "ada"
     bar = Bar(enabled=False)
 
+    def __init__(self) -> None:
+        self.asked = 0
+
     def get(self, path: str, **query: Any) -> Any:
+        self.asked += 1
         raise Failure("UNREACHABLE", "the server is away", exit_code=UNREACHABLE)
 
 
@@ -190,12 +233,15 @@ def test_of_several_worktrees_the_activities_go_first_and_one_that_is_broken_hid
     roster.look()
     (root / "feat-broken/.git").write_text("x")
     said: list[str] = []
-    reporter = Reporter(Away(), roster, lambda: True, True, said.append)  # type: ignore[arg-type]
+    api = Away()
+    reporter = Reporter(api, roster, lambda: True, True, said.append)  # type: ignore[arg-type]
+    reporter.holders.ids = {root / "trunk-main/.git": "0198"}
     reporter.report({root / name: [Activity(root / name, "new", "added", NOON, 1)] for name in names})
     assert [kind for kind, _ in spooled()] == ["activities", "activities", "git_state", "git_state"]
     branches = [body.get("branch") or body["git_state"]["branch_name"] for _, body in spooled()]
     assert branches == ["feat/login", "feat-pay"] * 2
     assert [sentence.partition(":")[0] for sentence in said][:1] == ["feat-broken"]
+    assert api.asked == 2  # once who holds what, once in the delivery: each may be a wait
 
 
 def test_during_a_rebase_work_counts_for_the_branch(git: Git, roster: Roster, root: Path) -> None:
