@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 # two processors, a file each; in the files' own order, else the few long tests come last and one of them waits
-BOTH = -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup needs run check test unit integration e2e test-letta bench bench-bus bench-log bench-worktrees soak logs-% start-% stop-%
 
@@ -34,13 +34,13 @@ check: setup ## ruff and mypy
 	$(BIN)/mypy
 
 test: setup needs ## everything, with coverage
-	$(PYTEST) $(BOTH) --cov --cov-report=term --cov-fail-under=90
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
 unit: setup ## the rules: SQL functions and contract
 	$(PYTEST) tests/sql tests/api/test_contract.py
 
 integration: setup needs ## the doors: HTTP, the bus, command line, deployment, races
-	$(PYTEST) $(BOTH) tests/api tests/bloodbank tests/letta tests/cli tests/deploy tests/concurrency
+	$(PYTEST) $(PARALLEL) tests/api tests/bloodbank tests/letta tests/cli tests/deploy tests/concurrency
 
 e2e: setup needs ## the whole: README's tour, the bus, faults, a browser
 	$(PYTEST) tests/e2e tests/faults

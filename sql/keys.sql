@@ -145,9 +145,8 @@ begin
   into v_call
   from pg_proc as proc
   cross join unnest(proc.proargtypes::oid[], proc.proargnames[1:proc.pronargs]) as argument (type, name)
-  where proc.pronamespace = 'api'::regnamespace
-    and proc.proname = substr(p_function, length('api.') + 1)::name  -- by the index: a scan of all costs 0.2 ms
-    and 'api.' || proc.proname = p_function
+  where proc.oid = to_regproc(p_function)
+    and proc.pronamespace = 'api'::regnamespace
     and proc.provolatile = 'v'
   group by proc.oid;
   execute v_call into status, body using p_arguments, p_context;

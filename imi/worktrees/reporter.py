@@ -85,8 +85,8 @@ class Reporter:
             elif seen.branch and not self._is_known(seen):
                 body = report.git_state_body(watched.project, seen)
                 states.append(Telling(watched, seen, "git_state", body))
-        if told := done + states:  # those that follow each other are sent side by side
-            self._tell(told)
+        if tellings := done + states:  # states that follow each other are sent side by side
+            self._tell(tellings)
 
     def deliver(self) -> None:
         """Try again to deliver what waits."""
@@ -142,15 +142,15 @@ class Reporter:
         before, at = self.told.get(seen.worktree, (seen, -HEARTBEAT))
         return time.monotonic() - at < HEARTBEAT and before == replace(seen, observed_at=before.observed_at)
 
-    def _tell(self, told: list[Telling]) -> None:
+    def _tell(self, tellings: list[Telling]) -> None:
         if time.monotonic() > self.end:
-            for each in told:
+            for each in tellings:
                 spool.put([spool.made(self.api.actor, each.kind, each.body)])
             return
         with self.lock:
-            answers, notes = delivery.tell_all(self.api, [(each.kind, each.body) for each in told])
+            answers, notes = delivery.tell_all(self.api, [(each.kind, each.body) for each in tellings])
             self._heard(notes)
-        for each, answer in zip(told, answers, strict=False):
+        for each, answer in zip(tellings, answers, strict=False):
             root = each.watched.root
             if answer and each.kind == "git_state":
                 self.told[root] = each.seen, time.monotonic()

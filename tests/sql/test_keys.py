@@ -95,6 +95,15 @@ async def test_a_request_looks_at_few_keys_however_many_there_are(once, db):
     assert await db.fetchval(looked_at) < 2000
 
 
+async def test_a_request_finds_its_operation_without_a_look_at_all(once, db):
+    looked_at = "select seq_tup_read + idx_tup_fetch from pg_stat_xact_sys_tables where relname = 'pg_proc'"
+    await once("api.project_register", key="warm", body={"remote_origin": "https://h.example/a"})
+    before = await db.fetchval(looked_at)
+    for number in range(10):
+        await once("api.project_register", key=f"k{number}", body={"remote_origin": "https://h.example/a"})
+    assert await db.fetchval(looked_at) - before < 100
+
+
 async def test_another_body_or_path_under_the_same_key_is_refused(once, item):
     await once("api.work_claim", work_item_id=item["id"], body={"agent_id": "ada"})
     for changed in ({"work_item_id": str(uuid.uuid4())}, {"body": {"agent_id": "bob"}}):

@@ -65,6 +65,15 @@ def test_many_branches_are_told_side_by_side_and_each_has_its_answer() -> None:
     assert sorted(name for name, _ in server.told) == sorted(names) and spool.waiting() == []
 
 
+def test_what_nothing_was_said_to_is_not_written_again() -> None:
+    server = Server(a=AWAY)
+    tell(server, state("a"))
+    (file,) = spool.waiting()
+    before = file.stat().st_ino
+    delivery.deliver(server)  # type: ignore[arg-type]
+    assert (file.stat().st_ino, waiting()) == (before, ["a"])
+
+
 def test_one_branch_is_told_in_order() -> None:
     server = Server()
     names = ["a", "b"] * 20

@@ -17,7 +17,8 @@ import pytest
 from imi import __file__ as package
 from imi.cli.outcome import UNREACHABLE, Failure
 from imi.cli.render import Bar
-from imi.worktrees import layout, overlaps, spool
+from imi.config import ConfigError
+from imi.worktrees import layout, overlaps, present, spool
 from imi.worktrees.background import Seat
 from imi.worktrees.batching import Activity
 from imi.worktrees.monitor import Monitor
@@ -242,6 +243,29 @@ def test_of_several_worktrees_the_activities_go_first_and_one_that_is_broken_hid
     assert branches == ["feat/login", "feat-pay"] * 2
     assert [sentence.partition(":")[0] for sentence in said][:1] == ["feat-broken"]
     assert api.asked == 2  # once who holds what, once in the delivery: each may be a wait
+
+
+def test_settings_that_break_while_it_reads_and_a_stop_that_waits_for_no_answer(
+    git: Git, roster: Roster, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(root / "trunk-main", "worktree", "add", "-q", "-b", "feat-broken", str(root / "feat-broken"))
+    roster.look()
+    (root / "feat-broken/.git").write_text("x")
+
+    def read(*_: object) -> Any:
+        raise ConfigError("config.toml is no TOML")
+
+    monkeypatch.setattr(present, "read", read)
+    said: list[str] = []
+    api = Away()
+    reporter = Reporter(api, roster, lambda: True, True, said.append)  # type: ignore[arg-type]
+    reporter.holders.ids = {root / "trunk-main/.git": "0198"}
+    reporter.stop()
+    names = ["feat-broken", "feat-login"]
+    reporter.report({root / name: [Activity(root / name, "new", "added", NOON, 1)] for name in names})
+    assert said[0] == "feat-broken: config.toml is no TOML"
+    assert [kind for kind, _ in spooled()] == ["activities", "git_state"]
+    assert api.asked == 1  # by the delivery
 
 
 def test_during_a_rebase_work_counts_for_the_branch(git: Git, roster: Roster, root: Path) -> None:
